@@ -1,0 +1,111 @@
+//! Hook input and output in JSON, as the Go system reads and writes it.
+//!
+//! Written by hand, straight from the borrowed parts: a gateway pays for it at
+//! every request. Reading is left to `serde_json`. An output is read with the
+//! habits of Go's `encoding/json` that plugins may lean on: names of fields are
+//! compared without regard to case, unknown fields are passed over, `null`
+//! leaves the zero value, broken UTF-8 and lone surrogates become U+FFFD. An
+//! input is read by tests and tools only, without these but the broken UTF-8
+//! and the unknown fields.
+
+mod input;
+mod output;
+
+pub(crate) use input::encode_input;
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+
+/// Writes `{"Name":["value",…],…}` with names in canonical MIME case.
+fn write_headers<'h>(
+    out: &mut Vec<u8>,
+    headers: impl Iterator<Item = (&'h HeaderName, impl Iterator<Item = &'h HeaderValue>)>,
+) {
+    out.push(b'{');
+    for (i, (name, values)) in headers.enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        out.push(b'"');
+        write_canonical(out, name);
+        out.extend_from_slice(b"\":[");
+        for (i, value) in values.enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            write_string(out, value.as_bytes());
+        }
+        out.push(b']');
+    }
+    out.push(b'}');
+}
+
+/// Each name of a header map once, with all of its values.
+fn grouped(
+    headers: &HeaderMap,
+) -> impl Iterator<Item = (&HeaderName, impl Iterator<Item = &HeaderValue>)> {
+    headers
+        .keys()
+        .map(|name| (name, headers.get_all(name).iter()))
+}
+
+/// Canonical MIME case: the first letter and each after a hyphen in upper case
+/// (Go, `textproto.CanonicalMIMEHeaderKey`). A header name needs no escaping.
+fn write_canonical(out: &mut Vec<u8>, name: &HeaderName) {
+    let mut upper = true;
+    out.extend(name.as_str().bytes().map(|b| {
+        let b = if upper { b.to_ascii_uppercase() } else { b };
+        upper = b == b'-';
+        b
+    }));
+}
+
+/// Writes a JSON string; each byte that is no part of valid UTF-8 becomes U+FFFD, as in Go.
+fn write_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    match std::str::from_utf8(bytes) {
+        Ok(text) => write_escaped(out, text),
+        Err(_) => write_escaped(out, &lossy(bytes)),
+    }
+    out.push(b'"');
+}
+
+fn write_escaped(out: &mut Vec<u8>, text: &str) {
+    let bytes = text.as_bytes();
+    let mut start = 0;
+    for (i, &b) in bytes.iter().enumerate() {
+        if b >= 0x20 && b != b'"' && b != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&bytes[start..i]);
+        start = i + 1;
+        match b {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', b]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                let (high, low) = (usize::from(b >> 4), usize::from(b & 15));
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[high], HEX[low]]);
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[start..]);
+}
+
+/// UTF-8 from any bytes, one U+FFFD for each byte that fits nowhere. (The
+/// standard library's lossy conversion writes one for each broken sequence.)
+pub(crate) fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::with_capacity(bytes.len() + 16);
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    Cow::Owned(text)
+}

@@ -1,0 +1,89 @@
+//! Where a version lies before it is published and after it is removed.
+
+use std::ffi::CString;
+
+use rustix::io::Errno;
+
+use crate::dir::Dir;
+use crate::error::RegistryError;
+use crate::layout;
+use crate::lock::StoreLock;
+
+/// The staging area, swept: what lies in it is by a writer that did not finish.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    dir: Dir,
+}
+
+impl Staging {
+    /// Opens and sweeps the area, which only the holder of the lock may do.
+    pub(crate) fn open(store: &Dir, _lock: &StoreLock) -> Result<Self, RegistryError> {
+        let (dir, _) = store.create_subdir(layout::STAGING, 0o700)?;
+        let (litter, _) = dir.names(usize::MAX)?;
+        for name in litter {
+            // What cannot be removed is in nobody's way: readers do not look here.
+            let _ = dir.remove_tree(&name);
+        }
+        Ok(Self { dir })
+    }
+
+    /// Reserves a place, which is emptied when the guard goes out of scope.
+    pub(crate) fn reserve(&self) -> Result<Staged<'_>, RegistryError> {
+        Ok(Staged {
+            staging: &self.dir,
+            name: layout::staged_dir()?,
+        })
+    }
+}
+
+/// A place in the staging area.
+#[derive(Debug)]
+pub(crate) struct Staged<'a> {
+    staging: &'a Dir,
+    name: String,
+}
+
+impl Staged<'_> {
+    /// Writes a version into the place, down to the disk.
+    pub(crate) fn fill(&self, manifest: &[u8], wasm: &[u8]) -> Result<(), RegistryError> {
+        let (dir, _) = self.staging.create_subdir(&self.name, 0o755)?;
+        dir.write_new(layout::WASM, wasm)?;
+        dir.write_new(layout::MANIFEST, manifest)?;
+        dir.sync()
+    }
+
+    /// Moves the place out, and says whether nothing was in the way.
+    ///
+    /// On an error nothing has been published.
+    pub(crate) fn publish(&self, to: &Dir, to_name: &str) -> Result<bool, RegistryError> {
+        match self.staging.rename(&self.name, to, to_name) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Ok(false),
+            Err(errno) => return Err(to.write_error("publish", to_name, errno)),
+        }
+        let synced = to.sync().and_then(|()| self.staging.sync());
+        if synced.is_err() {
+            // What may not survive a crash must not be seen: take it back.
+            let _ = to.rename(to_name, self.staging, &self.name);
+        }
+        synced.map(|()| true)
+    }
+
+    /// Moves an entry into the place, and says whether there was one.
+    pub(crate) fn take(&self, from: &Dir, from_name: &str) -> Result<bool, RegistryError> {
+        match from.rename(from_name, self.staging, &self.name) {
+            Ok(()) => from.sync().map(|()| true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(from.write_error("remove", from_name, errno)),
+        }
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if let Ok(name) = CString::new(self.name.as_str()) {
+            // After publication nothing is left; what cannot be removed is swept later.
+            let _ = self.staging.remove_tree(&name);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! A store that may be read and not written.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+
+use vortex_registry::{PluginManifest, Policy, PublicKey, Registry, RegistryError};
+
+use crate::support::{Fixture, WASM, assert_error, child_command, child_env, name};
+
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn reading_works_and_writing_says_read_only() {
+    let fixture = Fixture::with(&["1.0.0"]);
+    let temp = fixture.temp.path();
+    fs::write(
+        temp.join("key.pub"),
+        fixture.key.public_key().to_pem().unwrap(),
+    )
+    .unwrap();
+    let manifest = serde_json::to_vec(&fixture.manifest("redirect", "2.0.0")).unwrap();
+    fs::write(temp.join("manifest.json"), manifest).unwrap();
+    // The binary may lie where nobody else may look.
+    let program = temp.join("program");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    fs::set_permissions(temp, Permissions::from_mode(0o755)).unwrap();
+
+    // The lock and the staging area go, to see that reading does not make them.
+    fs::remove_file(fixture.path(".lock")).unwrap();
+    fs::remove_dir(fixture.path(".staging")).unwrap();
+    let entries = || fs::read_dir(fixture.registry.path()).unwrap().count();
+    assert_eq!(entries(), 1);
+
+    let mut command = child_command(&program, "read_only::child");
+    command.env("REGISTRY_TEST_DIR", temp).current_dir("/");
+    let dirs = ["", "redirect", "redirect/1.0.0"].map(|dir| fixture.path(dir));
+    let set_mode = |mode| {
+        for dir in &dirs {
+            fs::set_permissions(dir, Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    // Root may write anywhere, so it must become somebody else.
+    if fs::metadata(temp).unwrap().uid() == 0 {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    set_mode(0o555);
+    let output = command.output().unwrap();
+    set_mode(0o755);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        stdout.contains("1 passed"),
+        "the child did not run: {stdout}"
+    );
+    assert_eq!(entries(), 1, "something was created");
+}
+
+#[test]
+#[ignore = "run by reading_works_and_writing_says_read_only"]
+fn child() {
+    let dir = PathBuf::from(child_env("REGISTRY_TEST_DIR"));
+    let store = dir.join("store");
+    assert!(
+        fs::write(store.join("probe"), b"").is_err(),
+        "the store is not read-only"
+    );
+    let key = PublicKey::read_pem_file(dir.join("key.pub")).unwrap();
+    let registry = Registry::open(&store, Policy::strict([key.clone()])).unwrap();
+    let redirect = name("redirect");
+    assert_eq!(registry.get_latest(&redirect).unwrap().wasm(), WASM);
+    assert_eq!(registry.list().unwrap().len(), 1);
+
+    let json = fs::read(dir.join("manifest.json")).unwrap();
+    let manifest: PluginManifest = serde_json::from_slice(&json).unwrap();
+    assert_error!(
+        registry.install(&manifest, WASM),
+        RegistryError::ReadOnly { .. }
+    );
+    assert_error!(
+        registry.remove(&redirect, &"1.0.0".parse().unwrap()),
+        RegistryError::ReadOnly { .. }
+    );
+    let nowhere = Registry::open(store.join("new"), Policy::strict([key])).unwrap();
+    assert_error!(
+        nowhere.install(&manifest, WASM),
+        RegistryError::ReadOnly { .. }
+    );
+    assert!(nowhere.list().unwrap().is_empty());
+}

@@ -1,0 +1,146 @@
+//! What the scenarios share.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+use vortex_registry::{
+    HookType, PluginManifest, PluginName, Policy, PrivateKey, Registry, Release, VersionSelector,
+};
+
+/// The smallest module there is.
+pub(crate) const WASM: &[u8] = b"\0asm\x01\0\0\0";
+
+/// A store with one trusted author.
+pub(crate) struct Fixture {
+    pub(crate) temp: TempDir,
+    pub(crate) key: PrivateKey,
+    pub(crate) registry: Registry,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let key = PrivateKey::generate().unwrap();
+        let policy = Policy::strict([key.public_key()]);
+        let registry = Registry::open(temp.path().join("store"), policy).unwrap();
+        Self {
+            temp,
+            key,
+            registry,
+        }
+    }
+
+    /// A fixture in which these versions of `redirect` are installed.
+    pub(crate) fn with(versions: &[&str]) -> Self {
+        let fixture = Self::new();
+        for version in versions {
+            fixture.install("redirect", version);
+        }
+        fixture
+    }
+
+    pub(crate) fn manifest(&self, name: &str, version: &str) -> PluginManifest {
+        signed(unsigned(name, version), &self.key)
+    }
+
+    pub(crate) fn install(&self, name: &str, version: &str) {
+        let manifest = self.manifest(name, version);
+        self.registry.install(&manifest, WASM).unwrap();
+    }
+
+    /// A registry on the same store under another policy.
+    pub(crate) fn under(&self, policy: Policy) -> Registry {
+        Registry::open(self.registry.path(), policy).unwrap()
+    }
+
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
+        self.registry.path().join(inside)
+    }
+
+    /// Every path in the store but its own lock and the empty staging area.
+    pub(crate) fn tree(&self) -> Vec<PathBuf> {
+        tree(self.registry.path())
+    }
+}
+
+pub(crate) fn unsigned(name: &str, version: &str) -> PluginManifest {
+    let hooks = [HookType::PreRequest];
+    PluginManifest::new(name.parse().unwrap(), version.parse().unwrap(), hooks, WASM)
+}
+
+pub(crate) fn signed(manifest: PluginManifest, key: &PrivateKey) -> PluginManifest {
+    let release = Release {
+        abi: 1,
+        seq: 1,
+        released_at: 1_750_000_000,
+    };
+    manifest.sign(WASM, release, &[key]).unwrap()
+}
+
+pub(crate) fn name(name: &str) -> PluginName {
+    name.parse().unwrap()
+}
+
+pub(crate) fn select(selector: &str) -> VersionSelector {
+    selector.parse().unwrap()
+}
+
+pub(crate) fn tree(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut pending = vec![root.to_owned()];
+    while let Some(dir) = pending.pop() {
+        let Ok(entries) = std::fs::read_dir(&dir) else {
+            continue;
+        };
+        for entry in entries {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                pending.push(entry.path());
+            }
+            found.push(entry.path().strip_prefix(root).unwrap().to_owned());
+        }
+    }
+    found.retain(|path| {
+        ![".lock", ".staging"]
+            .map(Path::new)
+            .contains(&path.as_path())
+    });
+    found.sort();
+    found
+}
+
+/// Fails unless the value is an error of this shape.
+macro_rules! assert_error {
+    ($result:expr, $pattern:pat $(if $guard:expr)?) => {
+        match $result {
+            Err($pattern) $(if $guard)? => {}
+            other => panic!("expected {}, got {other:?}", stringify!($pattern)),
+        }
+    };
+}
+pub(crate) use assert_error;
+
+/// Fails unless the value is `Corrupt` with a defect of this shape.
+macro_rules! assert_corrupt {
+    ($result:expr, $pattern:pat) => {
+        match $result {
+            Err(vortex_registry::RegistryError::Corrupt { defect, .. })
+                if matches!(*defect, $pattern) => {}
+            other => panic!("expected Corrupt {}, got {other:?}", stringify!($pattern)),
+        }
+    };
+}
+pub(crate) use assert_corrupt;
+
+/// A command that runs an ignored test of this binary in a process of its own.
+pub(crate) fn child_command(program: &Path, test: &str) -> Command {
+    let mut command = Command::new(program);
+    command.args(["--exact", test, "--ignored", "--nocapture"]);
+    command
+}
+
+/// What [`child_command`] needs to find its store, from the environment.
+pub(crate) fn child_env(variable: &str) -> String {
+    std::env::var(variable).unwrap()
+}

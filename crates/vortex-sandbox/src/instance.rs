@@ -1,0 +1,8 @@
+//! One running copy of a module, its memory, its budget, and the pool it waits in.
+
+pub(crate) mod budget;
+pub(crate) mod guest;
+pub(crate) mod memory;
+pub(crate) mod pool;
+pub(crate) mod trap;
+pub(crate) mod watchdog;

@@ -1,0 +1,212 @@
+//! What one call may use, and how it is seen from the outside while it runs.
+
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use vortex_hook_core::{CancellationToken, HookContext};
+
+use super::memory::Reservation;
+use super::watchdog::{ThreadClock, Watchdog};
+use crate::{RuntimeConfig, SandboxError};
+
+/// Why a call was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    CpuTime,
+    WallTime,
+    Deadline,
+    Cancelled,
+}
+
+/// The phase of a meter, kept with a count of calls in one atomic word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Idle,
+    Running,
+    Stopped(Stop),
+    /// The instance is gone.
+    Retired,
+}
+
+const PHASE_BITS: u64 = 3;
+
+impl Phase {
+    fn pack(self, calls: u64) -> u64 {
+        let phase = match self {
+            Self::Idle => 0,
+            Self::Running => 1,
+            Self::Stopped(Stop::CpuTime) => 2,
+            Self::Stopped(Stop::WallTime) => 3,
+            Self::Stopped(Stop::Deadline) => 4,
+            Self::Stopped(Stop::Cancelled) => 5,
+            Self::Retired => 6,
+        };
+        calls << PHASE_BITS | phase
+    }
+
+    /// The phase, and the count of calls.
+    fn unpack(word: u64) -> (Self, u64) {
+        let phase = match word & ((1 << PHASE_BITS) - 1) {
+            0 => Self::Idle,
+            1 => Self::Running,
+            2 => Self::Stopped(Stop::CpuTime),
+            3 => Self::Stopped(Stop::WallTime),
+            4 => Self::Stopped(Stop::Deadline),
+            5 => Self::Stopped(Stop::Cancelled),
+            _ => Self::Retired,
+        };
+        (phase, word >> PHASE_BITS)
+    }
+}
+
+/// The meter of one instance: the call writes it, the watchdog reads it.
+///
+/// A short call costs two atomic stores here and reads no clock. Whether the call
+/// or the watchdog ends it is decided by one compare-exchange, so that a late
+/// watchdog can never hit the next call.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    state: AtomicU64,
+    /// The CPU clock of the thread that the call runs on.
+    clock: AtomicI32,
+    pub(crate) cpu_limit: Duration,
+    pub(crate) wall_limit: Duration,
+    /// What the call had used when it was stopped, in nanoseconds.
+    used: AtomicU64,
+    /// Set for a call whose context has either.
+    context: Mutex<Context>,
+    /// `None` once the instance is gone: the meter may outlive it by a round.
+    guest: Mutex<Option<Arc<Reservation>>>,
+}
+
+#[derive(Debug, Default)]
+struct Context {
+    deadline: Option<Instant>,
+    cancellation: Option<CancellationToken>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics under these locks, so a poisoned one guards sound data.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Meter {
+    pub(crate) fn new(config: &RuntimeConfig, guest: Arc<Reservation>) -> Self {
+        Self {
+            state: AtomicU64::new(Phase::Idle.pack(0)),
+            clock: AtomicI32::new(0),
+            cpu_limit: config.cpu_time,
+            wall_limit: config.wall_limit(),
+            used: AtomicU64::new(0),
+            context: Mutex::default(),
+            guest: Mutex::new(Some(guest)),
+        }
+    }
+
+    /// Publishes that a call begins on this thread.
+    pub(crate) fn begin(&self, cx: &HookContext, watchdog: &Watchdog) {
+        if cx.deadline().is_some() || cx.cancellation().is_some() {
+            *lock(&self.context) = Context {
+                deadline: cx.deadline(),
+                cancellation: cx.cancellation().cloned(),
+            };
+        }
+        self.clock
+            .store(ThreadClock::current().0, Ordering::Relaxed);
+        let (_, calls) = Phase::unpack(self.state.load(Ordering::Relaxed));
+        // Sequentially consistent, with the load in `notice`: either the watchdog
+        // sees this call before it goes to sleep, or this call sees it asleep.
+        self.state
+            .store(Phase::Running.pack(calls + 1), Ordering::SeqCst);
+        watchdog.notice();
+    }
+
+    /// Publishes that the call is over. `Err` when the watchdog was first: the
+    /// guest has lost its safepoints and must be thrown away.
+    pub(crate) fn end(&self, cx: &HookContext) -> Result<(), Stop> {
+        let (_, calls) = Phase::unpack(self.state.load(Ordering::Relaxed));
+        let result = self.state.compare_exchange(
+            Phase::Running.pack(calls),
+            Phase::Idle.pack(calls),
+            Ordering::Release,
+            Ordering::Acquire,
+        );
+        if cx.deadline().is_some() || cx.cancellation().is_some() {
+            *lock(&self.context) = Context::default();
+        }
+        match result.map_err(Phase::unpack) {
+            Err((Phase::Stopped(stop), _)) => Err(stop),
+            _ => Ok(()),
+        }
+    }
+
+    /// The error for a call that was stopped.
+    pub(crate) fn error(&self, stop: Stop) -> SandboxError {
+        let used = Duration::from_nanos(self.used.load(Ordering::Relaxed));
+        match stop {
+            Stop::CpuTime => SandboxError::CpuBudget {
+                limit: self.cpu_limit,
+                used,
+            },
+            Stop::WallTime => SandboxError::WallLimit {
+                limit: self.wall_limit,
+                used,
+            },
+            Stop::Deadline => SandboxError::DeadlineExceeded,
+            Stop::Cancelled => SandboxError::Cancelled,
+        }
+    }
+
+    /// What the watchdog sees: the phase, and which call it is.
+    pub(crate) fn observe(&self) -> (Phase, u64) {
+        Phase::unpack(self.state.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn clock(&self) -> ThreadClock {
+        ThreadClock(self.clock.load(Ordering::Relaxed))
+    }
+
+    /// Whether the context of the running call wants it stopped.
+    pub(crate) fn wanted_by_context(&self, now: Instant) -> Option<Stop> {
+        let context = lock(&self.context);
+        if context.deadline.is_some_and(|deadline| now >= deadline) {
+            return Some(Stop::Deadline);
+        }
+        let cancelled = context.cancellation.as_ref()?.is_cancelled();
+        cancelled.then_some(Stop::Cancelled)
+    }
+
+    /// Stops call number `call`, unless it has ended.
+    pub(crate) fn stop(&self, call: u64, stop: Stop, used: Duration) {
+        // The lock keeps the memory mapped while its protection is changed.
+        let guest = lock(&self.guest);
+        let Some(guest) = guest.as_ref() else { return };
+        let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+        self.used.store(nanos, Ordering::Relaxed);
+        let stopped = self.state.compare_exchange(
+            Phase::Running.pack(call),
+            Phase::Stopped(stop).pack(call),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        if stopped.is_ok() {
+            guest.stop_guest();
+        }
+    }
+
+    /// Takes the safepoints away again, should the first time have failed.
+    pub(crate) fn insist(&self) {
+        if let Some(guest) = lock(&self.guest).as_ref() {
+            guest.stop_guest();
+        }
+    }
+
+    /// Lets go of the memory; the watchdog forgets the meter at its next round.
+    pub(crate) fn retire(&self) {
+        *lock(&self.guest) = None;
+        let (_, calls) = Phase::unpack(self.state.load(Ordering::Relaxed));
+        self.state
+            .store(Phase::Retired.pack(calls), Ordering::Release);
+    }
+}

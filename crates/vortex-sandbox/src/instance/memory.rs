@@ -1,0 +1,320 @@
+//! Linear memory with a safepoint region.
+//!
+//! wasmer asks its `Tunables` for each memory. Ours reserves the whole range
+//! that a guest can address, so that every stray access faults, and keeps the
+//! safepoint region in it:
+//!
+//! ```text
+//! 0            len          1 GiB        2 GiB - 64 KiB     2 GiB          6 GiB
+//! | read+write | inaccessible … | … | safepoints: read, or nothing | inaccessible |
+//! ```
+#![allow(
+    unsafe_code,
+    reason = "maps and protects memory, and implements wasmer's memory interface on it"
+)]
+
+use std::cell::RefCell;
+use std::io;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use wasmer::sys::{BaseTunables, Tunables};
+use wasmer::{MemoryError, MemoryType, Pages, TableType};
+use wasmer_types::MemoryStyle;
+use wasmer_types::TableStyle;
+use wasmer_vm::{LinearMemory, VMConfig, VMMemory, VMMemoryDefinition, VMTable, VMTableDefinition};
+
+use crate::config::PAGE;
+use crate::instrument::safepoint;
+
+/// What 32-bit addresses with a 32-bit offset can reach without a check in the
+/// code: 4 GiB, and the guard that wasmer's code generator counts on.
+fn reservation_len() -> usize {
+    (1 << 32) + MemoryStyle::static_offset_guard_size() as usize
+}
+
+/// The address range of one guest, mapped as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    base: NonNull<u8>,
+    /// Accessible bytes from the base, a multiple of the page size.
+    len: AtomicUsize,
+    /// The most that `len` may become.
+    max: usize,
+    /// Whether growth has been refused since the flag was last cleared.
+    denied: AtomicBool,
+}
+
+// SAFETY: the base is the address of a mapping that this value alone owns. All it
+// does with it is to change its protection and to unmap it at the end, both of
+// which the kernel serialises; it never reads or writes through it.
+unsafe impl Send for Reservation {}
+// SAFETY: as above.
+unsafe impl Sync for Reservation {}
+
+impl Reservation {
+    /// Reserves the range for a memory of at most `max` bytes.
+    pub(crate) fn new(max: usize) -> io::Result<Self> {
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice
+        // touches nothing that exists.
+        let base = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                reservation_len(),
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or_else(io::Error::last_os_error)?;
+        let reservation = Self {
+            base,
+            len: AtomicUsize::new(0),
+            max,
+            denied: AtomicBool::new(false),
+        };
+        let region = (safepoint::BASE as usize, safepoint::LEN as usize);
+        reservation.protect(region.0, region.1, libc::PROT_READ)?;
+        Ok(reservation)
+    }
+
+    /// Bytes that the guest has.
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Takes the safepoint region away: the guest's next safepoint faults.
+    pub(crate) fn stop_guest(&self) {
+        let region = (safepoint::BASE as usize, safepoint::LEN as usize);
+        // Splitting nothing and allocating nothing, this can only fail for want of
+        // kernel memory; the watchdog then tries again at its next tick.
+        let _ = self.protect(region.0, region.1, libc::PROT_NONE);
+    }
+
+    /// Whether the guest was refused memory since the last call of this function.
+    pub(crate) fn take_denied(&self) -> bool {
+        self.denied.swap(false, Ordering::Relaxed)
+    }
+
+    /// Makes `len` bytes accessible in all, if that is allowed.
+    fn grow_to(&self, len: usize) -> bool {
+        let old = self.len();
+        let fits = len <= self.max
+            && (len <= old
+                || self
+                    .protect(old, len - old, libc::PROT_READ | libc::PROT_WRITE)
+                    .is_ok());
+        if fits {
+            self.len.store(len.max(old), Ordering::Relaxed);
+        } else {
+            self.denied.store(true, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    fn protect(&self, start: usize, len: usize, protection: libc::c_int) -> io::Result<()> {
+        if start
+            .checked_add(len)
+            .is_none_or(|end| end > reservation_len())
+        {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        // SAFETY: the range was just checked to lie in the mapping that `self`
+        // owns. No reference into the mapping exists outside of wasmer's own
+        // accesses, which either happen on the guest's thread, where a fault is
+        // what the watchdog wants, or below `len`, which never loses its access.
+        let result =
+            unsafe { libc::mprotect(self.base.as_ptr().add(start).cast(), len, protection) };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `new` with this length and is unmapped
+        // only here. wasmer's memory holds an `Arc` of this value, so no instance
+        // that could reach it is left.
+        unsafe {
+            libc::munmap(self.base.as_ptr().cast(), reservation_len());
+        }
+    }
+}
+
+thread_local! {
+    /// The range that the instance being made on this thread gets: wasmer offers no
+    /// other way to hand something to `create_vm_memory`.
+    static NEXT: RefCell<Option<Arc<Reservation>>> = const { RefCell::new(None) };
+}
+
+/// Runs `instantiate` with `reservation` as the memory of what it makes.
+pub(crate) fn with_reservation<T>(
+    reservation: Arc<Reservation>,
+    instantiate: impl FnOnce() -> T,
+) -> T {
+    NEXT.set(Some(reservation));
+    let result = instantiate();
+    NEXT.set(None);
+    result
+}
+
+/// wasmer's view of a [`Reservation`].
+#[derive(Debug)]
+struct GuestMemory {
+    reservation: Arc<Reservation>,
+    ty: MemoryType,
+    /// Lies in the instance that owns this memory; wasmer's code reads base and length there.
+    definition: NonNull<VMMemoryDefinition>,
+}
+
+// SAFETY: `definition` points into the allocation of the instance that owns this
+// memory, in the same store. It is written in `grow` alone, through `&mut self`,
+// on the thread that has the store.
+unsafe impl Send for GuestMemory {}
+// SAFETY: through `&self` the pointer is handed out, never followed.
+unsafe impl Sync for GuestMemory {}
+
+impl LinearMemory for GuestMemory {
+    fn ty(&self) -> MemoryType {
+        MemoryType {
+            minimum: self.size(),
+            ..self.ty
+        }
+    }
+
+    fn size(&self) -> Pages {
+        // At most 2^14 pages, see `RuntimeConfig::MAX_MEMORY`.
+        Pages((self.reservation.len() / PAGE) as u32)
+    }
+
+    fn style(&self) -> MemoryStyle {
+        MemoryStyle::Static
+    }
+
+    fn grow(&mut self, delta: Pages) -> Result<Pages, MemoryError> {
+        let current = self.size();
+        let len = (current.0 as usize)
+            .checked_add(delta.0 as usize)
+            .filter(|pages| self.ty.maximum.is_none_or(|max| *pages <= max.0 as usize))
+            .and_then(|pages| pages.checked_mul(PAGE));
+        if len.is_none_or(|len| !self.reservation.grow_to(len)) {
+            return Err(MemoryError::CouldNotGrow {
+                current,
+                attempted_delta: delta,
+            });
+        }
+        // SAFETY: see `unsafe impl Send` above: the pointer is valid as long as the
+        // instance, which owns `self`, and nobody else writes there.
+        unsafe { self.definition.as_mut() }.current_length = self.reservation.len();
+        Ok(current)
+    }
+
+    fn vmmemory(&self) -> NonNull<VMMemoryDefinition> {
+        self.definition
+    }
+
+    fn try_clone(&self) -> Result<Box<dyn LinearMemory + Send + Sync>, MemoryError> {
+        Err(MemoryError::MemoryNotShared)
+    }
+
+    fn copy(&self) -> Result<Box<dyn LinearMemory + Send + Sync>, MemoryError> {
+        Err(MemoryError::MemoryNotShared)
+    }
+}
+
+/// What wasmer asks for memories, tables and the stack size of one plugin.
+pub(crate) struct GuestTunables {
+    base: BaseTunables,
+    table_elements: u64,
+    vm: VMConfig,
+}
+
+impl GuestTunables {
+    pub(crate) fn new(stack_bytes: usize, table_elements: u64) -> Self {
+        Self {
+            base: BaseTunables::new(),
+            table_elements,
+            vm: VMConfig {
+                wasm_stack_size: Some(stack_bytes),
+            },
+        }
+    }
+}
+
+impl Tunables for GuestTunables {
+    fn memory_style(&self, _: &MemoryType) -> MemoryStyle {
+        MemoryStyle::Static
+    }
+
+    fn table_style(&self, table: &TableType) -> TableStyle {
+        self.base.table_style(table)
+    }
+
+    fn create_host_memory(&self, _: &MemoryType, _: &MemoryStyle) -> Result<VMMemory, MemoryError> {
+        Err(unsupported("a memory outside of an instance"))
+    }
+
+    unsafe fn create_vm_memory(
+        &self,
+        ty: &MemoryType,
+        _: &MemoryStyle,
+        mut location: NonNull<VMMemoryDefinition>,
+    ) -> Result<VMMemory, MemoryError> {
+        let reservation = NEXT
+            .take()
+            .ok_or_else(|| unsupported("a second memory, or one outside of the sandbox"))?;
+        if !reservation.grow_to(ty.minimum.bytes().0) {
+            return Err(unsupported("an initial memory of that size"));
+        }
+        // SAFETY: the caller promises that `location` is the place of this memory's
+        // definition in the instance under construction.
+        let definition = unsafe { location.as_mut() };
+        definition.base = reservation.base.as_ptr();
+        definition.current_length = reservation.len();
+        let memory: Box<dyn LinearMemory + Send + Sync> = Box::new(GuestMemory {
+            reservation,
+            ty: *ty,
+            definition: location,
+        });
+        Ok(VMMemory::from(memory))
+    }
+
+    fn create_host_table(&self, _: &TableType, _: &TableStyle) -> Result<VMTable, String> {
+        Err("a table outside of an instance is not supported".to_owned())
+    }
+
+    unsafe fn create_vm_table(
+        &self,
+        ty: &TableType,
+        style: &TableStyle,
+        location: NonNull<VMTableDefinition>,
+    ) -> Result<VMTable, String> {
+        // Validation has refused such a table already; this is the last line.
+        if u64::from(ty.minimum) > self.table_elements {
+            return Err(format!(
+                "a table of {} elements is not supported",
+                ty.minimum
+            ));
+        }
+        // SAFETY: the caller's promise about `location` is handed on.
+        unsafe { self.base.create_vm_table(ty, style, location) }
+    }
+
+    fn vmconfig(&self) -> &VMConfig {
+        &self.vm
+    }
+}
+
+fn unsupported(what: &str) -> MemoryError {
+    MemoryError::UnsupportedOperation {
+        message: format!("{what} is not supported"),
+    }
+}

@@ -1,0 +1,81 @@
+//! What the sandbox changes in a guest's code before it is compiled.
+//!
+//! Each change is a wasmer middleware. They form a chain in which each reads
+//! what the one before it wrote:
+//!
+//! 1. [`bulk`] cuts `memory.copy` and `memory.fill` into chunks and checks their
+//!    bounds first, so that neither runs long or traps inside the host;
+//! 2. [`safepoint`] makes every function entry and loop header stoppable, the
+//!    loops over chunks included;
+//! 3. metering, on demand, counts the operators of the result;
+//! 4. [`abort`] turns `unreachable`, metering's included, into a fault.
+
+pub(crate) mod abort;
+pub(crate) mod bulk;
+pub(crate) mod safepoint;
+
+use std::sync::Arc;
+
+use wasmer::sys::ModuleMiddleware;
+use wasmer::wasmparser::{MemArg, Operator};
+use wasmer_middlewares::Metering;
+
+/// Which instrumentation this is: part of the key of whatever caches its outcome.
+#[allow(
+    dead_code,
+    reason = "the artifact cache that will read it does not exist yet"
+)]
+pub(crate) const VERSION: u32 = 1;
+
+/// Whether an export is one that instrumentation adds, or may come to add.
+pub(crate) fn is_reserved(export: &str) -> bool {
+    export.starts_with("vortex:") || [FUEL_REMAINING, FUEL_EXHAUSTED].contains(&export)
+}
+
+/// The name under which `wasmer_middlewares::Metering` exports what is left.
+pub(crate) const FUEL_REMAINING: &str = "wasmer_metering_remaining_points";
+/// The name under which it exports whether nothing is left.
+pub(crate) const FUEL_EXHAUSTED: &str = "wasmer_metering_points_exhausted";
+
+/// The middlewares for one module, in order. They hold the module's state and
+/// serve for no other.
+pub(crate) fn middlewares(max_fuel: Option<u64>) -> Vec<Arc<dyn ModuleMiddleware>> {
+    let mut chain: Vec<Arc<dyn ModuleMiddleware>> = vec![
+        Arc::new(bulk::BulkOperations::default()),
+        Arc::new(safepoint::Safepoints),
+    ];
+    if let Some(fuel) = max_fuel {
+        chain.push(Arc::new(Metering::new(fuel, |_: &Operator<'_>| 1)));
+    }
+    chain.push(Arc::new(abort::Aborts::default()));
+    chain
+}
+
+/// A read of one byte at a constant address, its value dropped.
+fn touch<'a>(address: u32) -> [Operator<'a>; 3] {
+    [
+        Operator::I32Const { value: 0 },
+        load_byte(address),
+        Operator::Drop,
+    ]
+}
+
+/// A read that always faults: no memory reaches the last byte of the address space.
+fn fault<'a>() -> [Operator<'a>; 3] {
+    [
+        Operator::I32Const { value: -1 },
+        load_byte(0),
+        Operator::Drop,
+    ]
+}
+
+fn load_byte<'a>(offset: u32) -> Operator<'a> {
+    Operator::I32Load8U {
+        memarg: MemArg {
+            align: 0,
+            max_align: 0,
+            offset: offset.into(),
+            memory: 0,
+        },
+    }
+}

@@ -1,0 +1,47 @@
+//! Runs untrusted WebAssembly hooks, each call on a budget.
+//!
+//! A module is validated under structural caps, instrumented, compiled, and run
+//! in a pool of instances. It has no imports: no file, no network, no clock. It
+//! may use a bounded amount of memory, stack, CPU time, wall-clock time and, on
+//! demand, fuel; a guest that exceeds one is stopped and thrown away, and nothing
+//! else notices.
+//!
+//! What is *not* here: where modules come from and whether to trust them, see
+//! `vortex-registry`.
+//!
+//! ```
+//! use vortex_sandbox::{Runtime, RuntimeConfig, SandboxError};
+//!
+//! let runtime = Runtime::new(RuntimeConfig::default())?;
+//! let spin = wat::parse_str(r#"(module (memory 1) (func (export "run") (loop (br 0))))"#)?;
+//! let plugin = runtime.load("spin", &spin)?;
+//! let stopped = plugin.instance()?.call::<(), ()>("run", ());
+//! assert!(matches!(stopped, Err(SandboxError::CpuBudget { .. })));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "vortex-sandbox runs on Linux: its budgets need the CPU clocks of other threads, \
+     which other systems do not offer in this form"
+);
+
+mod abi;
+mod config;
+mod error;
+mod instance;
+mod instrument;
+mod module;
+mod plugin;
+mod runtime;
+mod value;
+mod wasm_hook;
+
+pub use config::RuntimeConfig;
+pub use error::SandboxError;
+pub use module::limits::ModuleLimits;
+pub use module::validate::ExportType;
+pub use plugin::{Plugin, PluginInstance, PluginStats};
+pub use runtime::Runtime;
+pub use value::{Value, ValueType, Values};
+pub use wasm_hook::WasmHook;

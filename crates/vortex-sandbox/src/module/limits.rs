@@ -1,0 +1,65 @@
+//! Structural caps: what is refused before the compiler sees it.
+
+/// How large a module may be in each of its dimensions.
+///
+/// A compiler's time and memory grow faster than its input in some of these, so
+/// that a small module can keep it busy for minutes. The defaults pass what
+/// common toolchains emit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleLimits {
+    /// The module, in bytes: 16 MiB.
+    pub module_bytes: u64,
+    /// Types: 20,000.
+    pub types: u64,
+    /// Functions: 100,000.
+    pub functions: u64,
+    /// The body of one function, in bytes: 512 KiB.
+    pub function_bytes: u64,
+    /// Locals of one function, its parameters aside: 4,096.
+    pub locals: u64,
+    /// Blocks, loops and ifs of one function: 10,000.
+    pub blocks: u64,
+    /// How deep blocks are nested: 512.
+    pub nesting: u64,
+    /// Values that are live at once on the operand stack: 1,024.
+    pub operand_stack: u64,
+    /// Targets of all branch tables of one function: 10,000.
+    pub branch_targets: u64,
+    /// Globals: 10,000.
+    pub globals: u64,
+    /// Exports: 1,000.
+    pub exports: u64,
+    /// Tables: 1.
+    pub tables: u64,
+    /// Elements of a table, at first or at most: 100,000.
+    pub table_elements: u64,
+    /// Data segments: 100,000.
+    pub data_segments: u64,
+    /// Element segments: 10,000.
+    pub element_segments: u64,
+    /// Memories: 1.
+    pub memories: u64,
+}
+
+impl Default for ModuleLimits {
+    fn default() -> Self {
+        Self {
+            module_bytes: 16 << 20,
+            types: 20_000,
+            functions: 100_000,
+            function_bytes: 512 << 10,
+            locals: 4_096,
+            blocks: 10_000,
+            nesting: 512,
+            operand_stack: 1_024,
+            branch_targets: 10_000,
+            globals: 10_000,
+            exports: 1_000,
+            tables: 1,
+            table_elements: 100_000,
+            data_segments: 100_000,
+            element_segments: 10_000,
+            memories: 1,
+        }
+    }
+}
