@@ -40,7 +40,7 @@ const PLUGINS: [(&str, &str, &str); 3] = [
 pub(crate) fn run() -> Result<()> {
     fixtures::build(None)?;
     println!("demo: building the examples");
-    process::run(process::cargo().args(["build", "-p", "vortex-examples", "--examples"]))?;
+    process::run(process::cargo().args(["build", "--workspace", "--examples"]))?;
 
     let scratch = Scratch::new()?;
     let mut report = Report::new();
@@ -390,9 +390,9 @@ mod tests {
     #[test]
     fn plugins_are_listed_once() {
         let log = [
-            "hook pre_request plugin=spin allow=true".to_owned(),
-            "hook pre_request plugin=api-key allow=true".to_owned(),
-            "hook pre_request plugin=spin allow=false".to_owned(),
+            "hook pre_request name=spin allow=true".to_owned(),
+            "hook pre_request name=api-key allow=true".to_owned(),
+            "hook pre_request name=spin allow=false".to_owned(),
         ];
         assert_eq!(plugins_of(&log, "pre_request", 3), "3 × api-key, spin");
         assert_eq!(plugins_of(&log, "on_close", 0), "0");

@@ -231,7 +231,11 @@ impl HookChain {
                 return Err(ChainError::DeadlineExceeded { hook: hook() });
             }
             let answer = match cx.until_cancelled(registration.hook.call(cx, input)).await {
-                Some(answer) => answer.and_then(|output| merge(&mut merged, output)),
+                Some(answer) => answer.and_then(|output| {
+                    let name = registration.name.as_ref();
+                    tracing::debug!(name, allow = output.allow, "hook {hook_type}");
+                    merge(&mut merged, output)
+                }),
                 None => return Err(ChainError::Cancelled { hook: hook() }),
             };
             match (answer, registration.on_error) {

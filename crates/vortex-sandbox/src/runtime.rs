@@ -8,6 +8,9 @@ use crate::{Plugin, RuntimeConfig, SandboxError};
 
 /// Loads plugins, keeps them by name, and watches their calls.
 ///
+/// Dropping it closes nothing: a plugin lives as long as a hook holds it, and the
+/// watchdog as long as a plugin. [`Runtime::close`] ends them all.
+///
 /// ```
 /// use vortex_sandbox::{Runtime, RuntimeConfig};
 ///
@@ -115,11 +118,5 @@ impl Runtime {
         for plugin in plugins.into_iter().flat_map(HashMap::into_values) {
             plugin.retire();
         }
-    }
-}
-
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        self.close();
     }
 }

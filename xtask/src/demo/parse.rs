@@ -13,13 +13,13 @@ pub(super) struct HookEvent<'a> {
     pub(super) plugin: &'a str,
 }
 
-/// The event in `hook on_connect plugin=header-rewrite allow=true`, whatever
+/// The event in `hook on_connect name=header-rewrite allow=true`, whatever
 /// a log may have put before it.
 pub(super) fn hook_event(line: &str) -> Option<HookEvent<'_>> {
     let mut words = line.split_whitespace().skip_while(|word| *word != "hook");
     words.next()?;
     let hook_type = words.next()?;
-    let plugin = words.find_map(|word| word.strip_prefix("plugin="))?;
+    let plugin = words.find_map(|word| word.strip_prefix("name="))?;
     Some(HookEvent { hook_type, plugin })
 }
 
@@ -69,11 +69,11 @@ mod tests {
             plugin: "header-rewrite",
         };
         assert_eq!(
-            hook_event("hook on_connect plugin=header-rewrite allow=true"),
+            hook_event("hook on_connect name=header-rewrite allow=true"),
             Some(event)
         );
         assert_eq!(
-            hook_event("12:00 INFO hook on_close allow=true plugin=a").map(|event| event.hook_type),
+            hook_event("12:00 INFO hook on_close allow=true name=a").map(|event| event.hook_type),
             Some("on_close")
         );
         assert_eq!(hook_event("hooked on something"), None);

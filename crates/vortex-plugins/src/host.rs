@@ -1,0 +1,317 @@
+//! Store, sandbox and chains in one.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use vortex_hook_core::{ChainOrder, HookChain, HookType, Registration, RegistrationId};
+use vortex_registry::{
+    Digest, Mode, PluginManifest, PluginName, Policy, Registry, RegistryError, Trust, Version,
+};
+use vortex_sandbox::{Runtime, RuntimeConfig, WasmHook};
+
+use crate::{HostError, PluginRef, PluginSpec};
+
+/// The ABI that plugins of this host speak.
+const ABI: u32 = 1;
+
+/// Loads plugins from a store and keeps them running in chains.
+///
+/// Every load verifies the plugin anew under the store's policy. A module that is
+/// loaded already is not compiled again.
+#[derive(Debug)]
+pub struct PluginHost {
+    registry: Registry,
+    runtime: Runtime,
+    /// Where this host has put plugins, to replace them there.
+    placements: Mutex<Vec<Placement>>,
+}
+
+/// A plugin that is verified, compiled and ready to run.
+#[derive(Clone, Debug)]
+pub struct LoadedPlugin {
+    name: PluginName,
+    version: Version,
+    hook_types: Vec<HookType>,
+    digest: Digest,
+    hook: WasmHook,
+}
+
+impl LoadedPlugin {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &PluginName {
+        &self.name
+    }
+
+    /// Its version.
+    #[must_use]
+    pub fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// When it runs, as its manifest says.
+    #[must_use]
+    pub fn hook_types(&self) -> &[HookType] {
+        &self.hook_types
+    }
+
+    /// The digest of its module.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The hook, to call it by itself or to register it by hand.
+    #[must_use]
+    pub fn hook(&self) -> &WasmHook {
+        &self.hook
+    }
+
+    fn registration(&self, spec: &PluginSpec) -> Registration {
+        Registration::new(
+            self.name.as_str(),
+            self.hook_types.iter().copied(),
+            self.hook.clone(),
+        )
+        .with_priority(spec.priority)
+        .on_error(spec.on_error)
+    }
+}
+
+#[derive(Debug)]
+struct Placement {
+    chain: Weak<HookChain>,
+    id: RegistrationId,
+    spec: PluginSpec,
+}
+
+impl PluginHost {
+    /// Opens a store under a policy, with the default limits.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError::Store`] when the store cannot be opened,
+    /// [`HostError::Runtime`] when the runtime cannot start.
+    pub fn open(store: impl Into<PathBuf>, policy: Policy) -> Result<Self, HostError> {
+        let registry =
+            Registry::open(store, policy).map_err(|source| HostError::Store { source })?;
+        Self::new(registry, RuntimeConfig::default())
+    }
+
+    /// A host of its own making: a registry with other limits, other budgets.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError::Runtime`] when a limit is out of its range or the runtime cannot start.
+    pub fn new(registry: Registry, config: RuntimeConfig) -> Result<Self, HostError> {
+        Ok(Self {
+            registry,
+            runtime: Runtime::new(config).map_err(|source| HostError::Runtime { source })?,
+            placements: Mutex::default(),
+        })
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The sandbox.
+    #[must_use]
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Loads a plugin: finds the version, verifies it, compiles it, makes its first instance.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`]; [`HostError::is_missing`] tells whether it is just not installed.
+    pub fn load(&self, reference: &PluginRef) -> Result<LoadedPlugin, HostError> {
+        self.load_with(reference, self.runtime.config())
+    }
+
+    fn load_with(
+        &self,
+        reference: &PluginRef,
+        config: &RuntimeConfig,
+    ) -> Result<LoadedPlugin, HostError> {
+        let (manifest, wasm, digest, abi) = self.read(reference)?;
+        let PluginManifest {
+            name,
+            version,
+            hook_types,
+            ..
+        } = manifest;
+        if abi != ABI {
+            return Err(HostError::Abi { name, version, abi });
+        }
+        if hook_types.is_empty() {
+            return Err(HostError::NoHookTypes { name, version });
+        }
+        let loaded = self
+            .runtime
+            .get(name.as_str())
+            .filter(|p| p.digest() == *digest.as_bytes() && p.config() == config);
+        let plugin = match loaded {
+            Some(plugin) => Ok(plugin),
+            None => self.runtime.load_with(name.as_str(), &wasm, config),
+        };
+        match plugin.and_then(WasmHook::new) {
+            Ok(hook) => Ok(LoadedPlugin {
+                name,
+                version,
+                hook_types,
+                digest,
+                hook,
+            }),
+            Err(source) => Err(HostError::Sandbox {
+                name,
+                version,
+                source,
+            }),
+        }
+    }
+
+    /// What the registry returns under its policy, and the ABI in the signed
+    /// statement; an unsigned plugin can only be one of ABI 1.
+    fn read(
+        &self,
+        reference: &PluginRef,
+    ) -> Result<(PluginManifest, Vec<u8>, Digest, u32), HostError> {
+        let fail = |source: RegistryError| HostError::Registry {
+            reference: reference.clone(),
+            source,
+        };
+        let (name, version) = (reference.name(), reference.version());
+        match self.registry.policy().mode() {
+            Mode::Strict => {
+                let plugin = self.registry.get(name, version).map_err(fail)?;
+                let abi = plugin.statement().release().abi;
+                let (manifest, digest) = (plugin.manifest().clone(), plugin.digest());
+                Ok((manifest, plugin.into_wasm(), digest, abi))
+            }
+            Mode::Permissive => {
+                let plugin = self.registry.get_permissive(name, version).map_err(fail)?;
+                let abi = match plugin.trust() {
+                    Trust::Signed { statement, .. } => statement.release().abi,
+                    _ => {
+                        tracing::warn!(plugin = %reference, "running a plugin that no trusted key has signed");
+                        ABI
+                    }
+                };
+                let (manifest, digest) = (plugin.manifest().clone(), plugin.digest());
+                Ok((manifest, plugin.into_wasm(), digest, abi))
+            }
+        }
+    }
+
+    /// Makes a chain of plugins. Native hooks can be registered in it too.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] for the first plugin that cannot be loaded, unless it is
+    /// missing and its spec lets it be.
+    pub fn chain(
+        &self,
+        order: ChainOrder,
+        specs: impl IntoIterator<Item = PluginSpec>,
+    ) -> Result<Arc<HookChain>, HostError> {
+        let chain = Arc::new(HookChain::new(order));
+        for spec in specs {
+            self.add(&chain, spec)?;
+        }
+        Ok(chain)
+    }
+
+    /// Loads a plugin and registers it in a chain; `None` when it is missing and
+    /// the spec lets it be.
+    ///
+    /// # Errors
+    ///
+    /// As [`PluginHost::load`], but for a plugin that may be missing.
+    pub fn add(
+        &self,
+        chain: &Arc<HookChain>,
+        spec: PluginSpec,
+    ) -> Result<Option<RegistrationId>, HostError> {
+        let config = spec.config.as_ref().unwrap_or(self.runtime.config());
+        let plugin = match self.load_with(&spec.reference, config) {
+            Ok(plugin) => plugin,
+            Err(error) if error.is_missing() && spec.skip_if_missing => {
+                tracing::warn!(plugin = %spec.reference, "plugin is not installed and is left out");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let mut placements = self.placements();
+        placements.retain(|placement| placement.chain.strong_count() > 0);
+        let id = chain.register(plugin.registration(&spec));
+        placements.push(Placement {
+            chain: Arc::downgrade(chain),
+            id,
+            spec,
+        });
+        Ok(Some(id))
+    }
+
+    /// Puts another version of a plugin in the place of the one that runs, in
+    /// every chain of this host. Returns in how many places.
+    ///
+    /// Requests in flight finish with the old version, which is freed then; no
+    /// request is refused in between. Priority, error policy and limits stay.
+    ///
+    /// # Errors
+    ///
+    /// As [`PluginHost::load`]. The old version goes on running everywhere.
+    pub fn replace(&self, reference: &PluginRef) -> Result<usize, HostError> {
+        let mut placements = self.placements();
+        placements.retain(|placement| placement.chain.strong_count() > 0);
+        let name = reference.name();
+        // Everything is loaded before anything is replaced.
+        let mut replacements = Vec::new();
+        for placement in placements
+            .iter_mut()
+            .filter(|p| p.spec.reference.name() == name)
+        {
+            let config = placement.spec.config.as_ref();
+            let plugin = self.load_with(reference, config.unwrap_or(self.runtime.config()))?;
+            replacements.push((placement, plugin));
+        }
+        let mut replaced = 0;
+        for (placement, plugin) in replacements {
+            placement.spec.reference = reference.clone();
+            let registration = plugin.registration(&placement.spec);
+            if let Some(chain) = placement.chain.upgrade() {
+                replaced += usize::from(chain.replace(placement.id, registration));
+            }
+        }
+        Ok(replaced)
+    }
+
+    /// Takes a plugin out of every chain of this host and unloads it. Returns
+    /// whether it was there.
+    ///
+    /// Runs in flight that have not reached it yet fail there, as after any error of a hook.
+    pub fn remove(&self, name: &PluginName) -> bool {
+        let mut removed = false;
+        self.placements().retain(|placement| {
+            if placement.spec.reference.name() != name {
+                return true;
+            }
+            if let Some(chain) = placement.chain.upgrade() {
+                removed |= chain.unregister(placement.id);
+            }
+            false
+        });
+        self.runtime.unload(name.as_str()) || removed
+    }
+
+    fn placements(&self) -> MutexGuard<'_, Vec<Placement>> {
+        // What is done under this lock leaves the list sound at every step.
+        self.placements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
