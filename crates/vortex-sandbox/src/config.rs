@@ -41,8 +41,8 @@ pub struct RuntimeConfig {
     pub stack_bytes: usize,
     /// Answer of one call, in bytes: 1 MiB.
     pub output_bytes: usize,
-    /// Instances of a plugin that run at the same time: 64. Each reserves 6 GiB of
-    /// address space (not memory).
+    /// Instances of a plugin that run at the same time: 64. Each reserves 8 GiB of
+    /// address space, and may keep up to `keep_bytes` of memory while it waits.
     pub max_instances: usize,
     /// How long a call waits for an instance when all are taken: 1 s.
     pub instance_wait: Duration,
@@ -99,8 +99,15 @@ impl RuntimeConfig {
         };
         range("memory_bytes", self.memory_bytes, PAGE, Self::MAX_MEMORY)?;
         range("stack_bytes", self.stack_bytes, 64 << 10, 8 << 20)?;
-        range("output_bytes", self.output_bytes, 1, self.memory_bytes)?;
+        range("output_bytes", self.output_bytes, 1, Self::MAX_MEMORY)?;
         range("max_instances", self.max_instances, 1, 10_000)?;
+        let blocks = usize::try_from(self.module.blocks).unwrap_or(usize::MAX);
+        range(
+            "module.blocks",
+            blocks,
+            0,
+            ModuleLimits::MAX_BLOCKS as usize,
+        )?;
         for (setting, value) in [
             ("cpu_time", self.cpu_time),
             ("wall_time", self.wall_limit()),

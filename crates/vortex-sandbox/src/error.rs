@@ -186,6 +186,15 @@ pub enum SandboxError {
         /// Its name.
         name: String,
     },
+    /// The instance failed in an earlier call.
+    #[error("the instance failed in an earlier call: take a new one")]
+    Spoiled,
+    /// wasmer panicked; the instance or module is thrown away.
+    #[error("the WebAssembly runtime panicked: {message}")]
+    Panic {
+        /// The panic's message, shortened.
+        message: String,
+    },
     /// The watchdog's thread could not be started.
     #[error("cannot start the watchdog thread")]
     Watchdog {

@@ -5,14 +5,16 @@
 //!
 //! 1. [`bulk`] cuts `memory.copy` and `memory.fill` into chunks and checks their
 //!    bounds first, so that neither runs long or traps inside the host;
-//! 2. [`safepoint`] makes every function entry and loop header stoppable, the
-//!    loops over chunks included;
-//! 3. metering, on demand, counts the operators of the result;
-//! 4. [`abort`] turns `unreachable`, metering's included, into a fault.
+//! 2. [`safepoint`] makes every function entry, loop header and bulk operation
+//!    stoppable, those that the first step has written included;
+//! 3. [`start`] turns the start function into an export;
+//! 4. metering, on demand, counts the operators of the result;
+//! 5. [`abort`] turns `unreachable`, metering's included, into a fault.
 
 pub(crate) mod abort;
 pub(crate) mod bulk;
 pub(crate) mod safepoint;
+pub(crate) mod start;
 
 use std::sync::Arc;
 
@@ -43,6 +45,7 @@ pub(crate) fn middlewares(max_fuel: Option<u64>) -> Vec<Arc<dyn ModuleMiddleware
     let mut chain: Vec<Arc<dyn ModuleMiddleware>> = vec![
         Arc::new(bulk::BulkOperations::default()),
         Arc::new(safepoint::Safepoints),
+        Arc::new(start::StartFunction),
     ];
     if let Some(fuel) = max_fuel {
         chain.push(Arc::new(Metering::new(fuel, |_: &Operator<'_>| 1)));
@@ -51,31 +54,24 @@ pub(crate) fn middlewares(max_fuel: Option<u64>) -> Vec<Arc<dyn ModuleMiddleware
     chain
 }
 
-/// A read of one byte at a constant address, its value dropped.
-fn touch<'a>(address: u32) -> [Operator<'a>; 3] {
-    [
-        Operator::I32Const { value: 0 },
-        load_byte(address),
-        Operator::Drop,
-    ]
-}
-
 /// A read that always faults: no memory reaches the last byte of the address space.
 fn fault<'a>() -> [Operator<'a>; 3] {
     [
         Operator::I32Const { value: -1 },
-        load_byte(0),
+        load_byte(),
         Operator::Drop,
     ]
 }
 
-fn load_byte<'a>(offset: u32) -> Operator<'a> {
-    Operator::I32Load8U {
-        memarg: MemArg {
-            align: 0,
-            max_align: 0,
-            offset: offset.into(),
-            memory: 0,
-        },
+fn load_byte<'a>() -> Operator<'a> {
+    Operator::I32Load8U { memarg: byte_at(0) }
+}
+
+fn byte_at(offset: u32) -> MemArg {
+    MemArg {
+        align: 0,
+        max_align: 0,
+        offset: offset.into(),
+        memory: 0,
     }
 }

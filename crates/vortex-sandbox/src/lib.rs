@@ -6,6 +6,10 @@
 //! demand, fuel; a guest that exceeds one is stopped and thrown away, and nothing
 //! else notices.
 //!
+//! Traps are caught by signal handlers for SIGSEGV, SIGILL and SIGFPE that wasmer
+//! installs for the process. A handler that is installed later must pass on what
+//! is not its own. Budgets are enforced by a thread, which a forked child has not.
+//!
 //! What is *not* here: where modules come from and whether to trust them, see
 //! `vortex-registry`.
 //!
@@ -29,6 +33,7 @@ compile_error!(
 mod abi;
 mod config;
 mod error;
+mod guarded;
 mod instance;
 mod instrument;
 mod module;

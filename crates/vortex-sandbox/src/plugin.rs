@@ -109,14 +109,15 @@ impl Plugin {
         }
     }
 
-    /// An instance of its own for a test or a tool, to call any export of.
+    /// A fresh instance for a test or a tool, to call any export of; no hook call
+    /// ever sees it.
     ///
     /// # Errors
     ///
     /// [`SandboxError::Saturated`] when all instances are in use, or why none could be made.
     pub fn instance(&self) -> Result<PluginInstance<'_>, SandboxError> {
         Ok(PluginInstance {
-            lease: self.pool.try_acquire(&HookContext::new())?,
+            lease: self.pool.fresh()?,
             plugin: self,
         })
     }
@@ -142,7 +143,7 @@ impl Plugin {
         input: &HookInput<'_>,
     ) -> Result<HookOutput, SandboxError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let result = match self.pool.acquire(cx).await {
+        let result = match self.lease(cx).await {
             Ok(lease) => self.call_on(lease, cx, input),
             Err(error) => Err(error),
         };
@@ -150,6 +151,16 @@ impl Plugin {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
         result
+    }
+
+    async fn lease(&self, cx: &HookContext) -> Result<Lease<'_>, SandboxError> {
+        if cx.is_cancelled() {
+            return Err(SandboxError::Cancelled);
+        }
+        if cx.is_expired() {
+            return Err(SandboxError::DeadlineExceeded);
+        }
+        self.pool.acquire(cx).await
     }
 
     fn call_on(
@@ -177,7 +188,7 @@ impl fmt::Debug for Plugin {
     }
 }
 
-/// One instance of a plugin, borrowed from its pool until it is dropped.
+/// One instance of a plugin, which counts as one of its instances until it is dropped.
 ///
 /// ```
 /// use vortex_sandbox::{Runtime, RuntimeConfig};

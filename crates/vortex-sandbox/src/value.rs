@@ -28,8 +28,15 @@ pub enum ValueType {
     F64,
 }
 
-/// Parameters or results of an exported function: `()`, a number, or a tuple of up to four.
-pub trait Values: Sized {
+mod sealed {
+    pub trait Sealed {}
+    /// A number by itself.
+    pub trait Scalar: super::Values {}
+}
+
+/// Parameters or results of an exported function: `()`, a number, or a tuple of up
+/// to four numbers. Nothing else can implement it.
+pub trait Values: sealed::Sealed + Sized {
     /// The types, in order.
     const TYPES: &'static [ValueType];
 
@@ -42,6 +49,9 @@ pub trait Values: Sized {
 
 macro_rules! number {
     ($rust:ty, $variant:ident) => {
+        impl sealed::Sealed for $rust {}
+        impl sealed::Scalar for $rust {}
+
         impl Values for $rust {
             const TYPES: &'static [ValueType] = &[ValueType::$variant];
 
@@ -66,7 +76,9 @@ number!(f64, F64);
 
 macro_rules! tuple {
     ($($name:ident),*) => {
-        impl<$($name: Values),*> Values for ($($name,)*) {
+        impl<$($name: sealed::Scalar),*> sealed::Sealed for ($($name,)*) {}
+
+        impl<$($name: sealed::Scalar),*> Values for ($($name,)*) {
             // Each element is one number, so its first type is its type.
             const TYPES: &'static [ValueType] = &[$($name::TYPES[0]),*];
 
@@ -84,6 +96,8 @@ macro_rules! tuple {
         }
     };
 }
+
+impl sealed::Sealed for () {}
 
 impl Values for () {
     const TYPES: &'static [ValueType] = &[];

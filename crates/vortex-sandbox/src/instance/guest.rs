@@ -13,7 +13,8 @@ use super::budget::{Meter, Stop};
 use super::memory::{Reservation, with_reservation};
 use super::trap::TrapKind;
 use super::watchdog::Watchdog;
-use crate::instrument::{FUEL_EXHAUSTED, FUEL_REMAINING, abort};
+use crate::guarded::guarded;
+use crate::instrument::{FUEL_EXHAUSTED, FUEL_REMAINING, abort, start};
 use crate::module::compile::Compiled;
 use crate::{RuntimeConfig, SandboxError};
 
@@ -72,36 +73,36 @@ impl Guest {
         let reservation = Arc::new(reservation);
         let meter = Arc::new(Meter::new(config, Arc::clone(&reservation)));
         watchdog.watch(Arc::clone(&meter));
-        let mut store = Store::new(compiled.engine.clone());
-        meter.begin(cx, watchdog);
-        let made = with_reservation(Arc::clone(&reservation), || {
-            Instance::new(&mut store, &compiled.module, &imports! {})
+        let mut store = SendStore(Store::new(compiled.engine.clone()));
+        let made = guarded(|| {
+            with_reservation(Arc::clone(&reservation), || {
+                Instance::new(&mut store.0, &compiled.module, &imports! {})
+            })
         });
-        let ended = meter.end(cx);
-        let failure = match (made, ended) {
-            (Ok(instance), Ok(())) => {
-                return Ok(Self::with_exports(
-                    instance,
-                    SendStore(store),
-                    Arc::clone(compiled),
-                    meter,
-                    reservation,
-                    Arc::clone(watchdog),
-                ));
+        let instance = match made {
+            Ok(Ok(instance)) => instance,
+            failed => {
+                // The store goes first, so that the memory is unmapped with the last of its owners.
+                drop(store);
+                meter.retire();
+                return Err(match failed {
+                    Ok(Err(error)) => instantiation_error(error),
+                    Err(panic) => panic,
+                    Ok(Ok(_)) => SandboxError::Spoiled,
+                });
             }
-            (_, Err(stop)) => meter.error(stop),
-            (Err(InstantiationError::Start(error)), Ok(())) => {
-                // Without an instance nobody can tell an abort from a stray access.
-                trap_error(&error, config, &reservation, || true)
-            }
-            (Err(error), Ok(())) => SandboxError::Instantiate {
-                reason: error.to_string(),
-            },
         };
-        // The store goes first, so that the memory is unmapped with the last of its owners.
-        drop(store);
-        meter.retire();
-        Err(failure)
+        let watchdog = Arc::clone(watchdog);
+        let compiled = Arc::clone(compiled);
+        let mut guest = Self::with_exports(instance, store, compiled, meter, reservation, watchdog);
+        if let Ok(start) = guest
+            .instance
+            .exports
+            .get_typed_function::<(), ()>(&guest.store.0, start::EXPORT)
+        {
+            guest.on_budget(cx, |running| Ok::<_, CallFailure>(start.call(running)?))?;
+        }
+        Ok(guest)
     }
 
     fn with_exports(
@@ -173,22 +174,28 @@ impl Guest {
         cx: &HookContext,
         work: impl FnOnce(&mut Running<'_>) -> Result<T, CallFailure>,
     ) -> Result<T, SandboxError> {
+        if self.spoiled {
+            return Err(SandboxError::Spoiled);
+        }
         self.refuel()?;
+        // Until the call has come to a good end.
+        self.spoiled = true;
         let meter = Arc::clone(&self.meter);
         meter.begin(cx, &self.watchdog);
-        let result = work(&mut Running { guest: self });
+        let result = guarded(|| work(&mut Running { guest: self }));
         let ended = meter.end(cx);
+        if ended.is_err() {
+            meter.retire();
+        }
         match (result, ended) {
-            (Ok(value), Ok(())) => Ok(value),
-            // The answer was complete when the budget ran out: it stands.
-            (Ok(value), Err(_)) => {
-                self.spoiled = true;
+            (Ok(Ok(value)), Ok(())) => {
+                self.spoiled = false;
                 Ok(value)
             }
-            (Err(failure), ended) => {
-                self.spoiled = true;
-                Err(self.explain(failure, ended))
-            }
+            // The answer was complete when the budget ran out: it stands.
+            (Ok(Ok(value)), Err(_)) => Ok(value),
+            (Ok(Err(failure)), ended) => Err(self.explain(failure, ended)),
+            (Err(panic), _) => Err(panic),
         }
     }
 
@@ -306,6 +313,21 @@ impl From<RuntimeError> for CallFailure {
 impl From<SandboxError> for CallFailure {
     fn from(error: SandboxError) -> Self {
         Self::Sandbox(error)
+    }
+}
+
+fn instantiation_error(error: InstantiationError) -> SandboxError {
+    SandboxError::Instantiate {
+        reason: match error {
+            // The start function is not run here, so what trapped was a segment.
+            InstantiationError::Start(error) => {
+                format!(
+                    "a data or element segment does not fit: {}",
+                    error.message()
+                )
+            }
+            other => other.to_string(),
+        },
     }
 }
 

@@ -5,7 +5,7 @@
 //! safepoint region in it:
 //!
 //! ```text
-//! 0            len          1 GiB        2 GiB - 64 KiB     2 GiB          6 GiB
+//! 0            len          1 GiB        2 GiB - 64 KiB     2 GiB          8 GiB
 //! | read+write | inaccessible … | … | safepoints: read, or nothing | inaccessible |
 //! ```
 #![allow(
@@ -16,8 +16,8 @@
 use std::cell::RefCell;
 use std::io;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use wasmer::sys::{BaseTunables, Tunables};
 use wasmer::{MemoryError, MemoryType, Pages, TableType};
@@ -28,11 +28,26 @@ use wasmer_vm::{LinearMemory, VMConfig, VMMemory, VMMemoryDefinition, VMTable, V
 use crate::config::PAGE;
 use crate::instrument::safepoint;
 
-/// What 32-bit addresses with a 32-bit offset can reach without a check in the
-/// code: 4 GiB, and the guard that wasmer's code generator counts on.
+/// What 32-bit addresses with a 32-bit offset can reach: wasmer's code for memories
+/// of the static style checks neither.
 fn reservation_len() -> usize {
-    (1 << 32) + MemoryStyle::static_offset_guard_size() as usize
+    let guard = MemoryStyle::static_offset_guard_size().max(1 << 32);
+    (1 << 32) + guard as usize
 }
+
+/// The most guests at a time in this process. Each takes up to five of the mappings
+/// that the kernel allows a process; one that has none left cannot even start a
+/// thread or run a panic handler.
+fn max_reservations() -> usize {
+    static MAX: LazyLock<usize> = LazyLock::new(|| {
+        let maps = std::fs::read_to_string("/proc/sys/vm/max_map_count");
+        let maps = maps.ok().and_then(|text| text.trim().parse::<usize>().ok());
+        maps.unwrap_or(65_530) / 8
+    });
+    *MAX
+}
+
+static RESERVATIONS: AtomicUsize = AtomicUsize::new(0);
 
 /// The address range of one guest, mapped as long as this lives.
 #[derive(Debug)]
@@ -56,6 +71,12 @@ unsafe impl Sync for Reservation {}
 impl Reservation {
     /// Reserves the range for a memory of at most `max` bytes.
     pub(crate) fn new(max: usize) -> io::Result<Self> {
+        if RESERVATIONS.load(Ordering::Relaxed) >= max_reservations() {
+            return Err(io::Error::other(format!(
+                "{} instances live, an eighth of vm.max_map_count",
+                max_reservations()
+            )));
+        }
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice
         // touches nothing that exists.
         let base = unsafe {
@@ -72,6 +93,7 @@ impl Reservation {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).ok_or_else(io::Error::last_os_error)?;
+        RESERVATIONS.fetch_add(1, Ordering::Relaxed);
         let reservation = Self {
             base,
             len: AtomicUsize::new(0),
@@ -104,17 +126,16 @@ impl Reservation {
     /// Makes `len` bytes accessible in all, if that is allowed.
     fn grow_to(&self, len: usize) -> bool {
         let old = self.len();
-        let fits = len <= self.max
-            && (len <= old
-                || self
-                    .protect(old, len - old, libc::PROT_READ | libc::PROT_WRITE)
-                    .is_ok());
-        if fits {
-            self.len.store(len.max(old), Ordering::Relaxed);
-        } else {
+        if len > self.max {
             self.denied.store(true, Ordering::Relaxed);
+            return false;
         }
-        fits
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        if len > old && self.protect(old, len - old, access).is_err() {
+            return false;
+        }
+        self.len.store(len.max(old), Ordering::Relaxed);
+        true
     }
 
     fn protect(&self, start: usize, len: usize, protection: libc::c_int) -> io::Result<()> {
@@ -140,6 +161,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        RESERVATIONS.fetch_sub(1, Ordering::Relaxed);
         // SAFETY: the mapping was made in `new` with this length and is unmapped
         // only here. wasmer's memory holds an `Arc` of this value, so no instance
         // that could reach it is left.
@@ -175,9 +197,9 @@ struct GuestMemory {
     definition: NonNull<VMMemoryDefinition>,
 }
 
-// SAFETY: `definition` points into the allocation of the instance that owns this
-// memory, in the same store. It is written in `grow` alone, through `&mut self`,
-// on the thread that has the store.
+// SAFETY: `definition` points into the allocation of the instance that this memory
+// was made for, which the same store owns. It is written in `grow` alone, which
+// only that instance's code calls, on the thread that has the store.
 unsafe impl Send for GuestMemory {}
 // SAFETY: through `&self` the pointer is handed out, never followed.
 unsafe impl Sync for GuestMemory {}
@@ -211,8 +233,8 @@ impl LinearMemory for GuestMemory {
                 attempted_delta: delta,
             });
         }
-        // SAFETY: see `unsafe impl Send` above: the pointer is valid as long as the
-        // instance, which owns `self`, and nobody else writes there.
+        // SAFETY: see `unsafe impl Send` above: it is the instance's code that calls
+        // this, so the instance is alive, and nobody else writes there.
         unsafe { self.definition.as_mut() }.current_length = self.reservation.len();
         Ok(current)
     }

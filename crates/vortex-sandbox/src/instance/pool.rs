@@ -74,10 +74,18 @@ impl Pool {
         self.lease(permit, cx)
     }
 
-    /// An instance if one is free at once.
-    pub(crate) fn try_acquire(&self, cx: &HookContext) -> Result<Lease<'_>, SandboxError> {
+    /// An instance that no call has run on, if there may be one more at once. It
+    /// is not kept.
+    pub(crate) fn fresh(&self) -> Result<Lease<'_>, SandboxError> {
         let permit = self.permits.try_acquire();
-        self.lease(permit.map_err(|_| self.saturated(Duration::ZERO))?, cx)
+        let permit = permit.map_err(|_| self.saturated(Duration::ZERO))?;
+        let compiled = self.state().compiled.clone();
+        Ok(Lease {
+            pool: self,
+            guest: Some(self.make(compiled, &HookContext::new())?),
+            keep: false,
+            _permit: permit,
+        })
     }
 
     async fn wait_in_line(&self, cx: &HookContext) -> Result<SemaphorePermit<'_>, SandboxError> {
@@ -97,9 +105,17 @@ impl Pool {
             }
             Pin::new(&mut timeout)
                 .poll(task)
-                .map(|()| Err(self.saturated(start.elapsed())))
+                .map(|()| Err(self.waited(cx, start.elapsed())))
         })
         .await
+    }
+
+    fn waited(&self, cx: &HookContext, waited: Duration) -> SandboxError {
+        if cx.is_expired() {
+            SandboxError::DeadlineExceeded
+        } else {
+            self.saturated(waited)
+        }
     }
 
     fn lease<'p>(
@@ -111,25 +127,35 @@ impl Pool {
             let mut state = self.state();
             (state.idle.pop(), state.compiled.clone())
         };
-        let compiled = compiled.ok_or_else(|| self.unloaded())?;
+        // A pool that was closed has none idle either.
         let guest = match idle {
             Some(guest) => guest,
-            None => {
-                let guest = Guest::new(&compiled, &self.watchdog, cx)?;
-                self.created.fetch_add(1, Ordering::Relaxed);
-                guest
-            }
+            None => self.make(compiled, cx)?,
         };
         Ok(Lease {
             pool: self,
             guest: Some(guest),
+            keep: true,
             _permit: permit,
         })
     }
 
+    fn make(
+        &self,
+        compiled: Option<Arc<Compiled>>,
+        cx: &HookContext,
+    ) -> Result<Guest, SandboxError> {
+        let compiled = compiled.ok_or_else(|| self.unloaded())?;
+        let guest = Guest::new(&compiled, &self.watchdog, cx)?;
+        self.created.fetch_add(1, Ordering::Relaxed);
+        Ok(guest)
+    }
+
     /// Makes one instance and keeps it, so that the first call finds it.
     pub(crate) fn warm(&self) -> Result<(), SandboxError> {
-        self.try_acquire(&HookContext::new()).map(drop)
+        let permit = self.permits.try_acquire();
+        let permit = permit.map_err(|_| self.saturated(Duration::ZERO))?;
+        self.lease(permit, &HookContext::new()).map(drop)
     }
 
     /// Frees the instances that wait, and the code as soon as no call runs it.
@@ -149,8 +175,8 @@ impl Pool {
         self.state().idle.len()
     }
 
-    fn give_back(&self, guest: Guest) {
-        if guest.is_reusable() {
+    fn give_back(&self, guest: Guest, keep: bool) {
+        if keep && guest.is_reusable() {
             let mut state = self.state();
             if state.compiled.is_some() {
                 state.idle.push(guest);
@@ -187,6 +213,8 @@ impl Pool {
 pub(crate) struct Lease<'p> {
     pool: &'p Pool,
     guest: Option<Guest>,
+    /// Whether the pool may keep the instance.
+    keep: bool,
     // Dropped after the guest is back, so that whoever waits for it finds the guest.
     _permit: SemaphorePermit<'p>,
 }
@@ -214,7 +242,7 @@ impl DerefMut for Lease<'_> {
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         if let Some(guest) = self.guest.take() {
-            self.pool.give_back(guest);
+            self.pool.give_back(guest, self.keep);
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{fault, load_byte};
 use crate::RuntimeConfig;
 
 /// The most bytes that one operation moves between two safepoints.
-const CHUNK: i32 = 1 << 20;
+const CHUNK: i32 = 256 << 10;
 
 /// Indices of the added globals.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +139,7 @@ impl Scratch {
             Operator::I32WrapI64,
             Operator::I32Const { value: 1 },
             Operator::I32Sub,
-            load_byte(0),
+            load_byte(),
             Operator::Drop,
             Operator::End,
         ]);

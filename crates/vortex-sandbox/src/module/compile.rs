@@ -3,10 +3,12 @@
 use std::fmt;
 
 use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder};
+use wasmer::wasmparser::Parser;
 use wasmer::{Engine, Module};
 use wasmer_types::Features;
 
-use super::validate::{ExportType, validate};
+use super::validate::{ExportType, Validated, validate};
+use crate::guarded::guarded;
 use crate::instance::memory::GuestTunables;
 use crate::{RuntimeConfig, SandboxError, instrument};
 
@@ -33,7 +35,10 @@ impl Compiled {
     /// Every module gets an engine of its own: an engine compiles one module at a
     /// time, and frees no code before it is dropped.
     pub(crate) fn new(wasm: &[u8], config: &RuntimeConfig) -> Result<Self, SandboxError> {
-        let exports = validate(wasm, config)?;
+        let Validated {
+            exports,
+            initial_bytes,
+        } = validate(wasm, config)?;
         let mut compiler = Cranelift::default();
         if config.max_fuel.is_some() {
             // Fuel promises the same answer everywhere; NaN bits would break that.
@@ -50,15 +55,11 @@ impl Compiled {
             config.module.table_elements,
         ));
         let engine = Engine::from(engine);
-        let module = Module::new(&engine, wasm).map_err(|error| SandboxError::Compile {
-            reason: error.to_string(),
-        })?;
-        let initial_bytes = module
-            .exports()
-            .memories()
-            .map(|memory| memory.ty().minimum.bytes().0)
-            .max()
-            .unwrap_or(0);
+        let code = without_custom_sections(wasm);
+        let module =
+            guarded(|| Module::new(&engine, code))?.map_err(|error| SandboxError::Compile {
+                reason: error.to_string(),
+            })?;
         Ok(Self {
             module,
             engine,
@@ -67,6 +68,24 @@ impl Compiled {
             initial_bytes,
         })
     }
+}
+
+/// The module without names and whatever else is not code: wasmer would copy the
+/// name of a function for each frame of each trap.
+fn without_custom_sections(wasm: &[u8]) -> Vec<u8> {
+    const HEADER: usize = 8;
+    let mut code = wasm.get(..HEADER).unwrap_or_default().to_vec();
+    let mut start = HEADER;
+    for payload in Parser::new(0).parse_all(wasm).flatten() {
+        if let Some((id, contents)) = payload.as_section() {
+            let end = usize::try_from(contents.end).unwrap_or(wasm.len());
+            if id != 0 {
+                code.extend_from_slice(wasm.get(start..end).unwrap_or_default());
+            }
+            start = end;
+        }
+    }
+    code
 }
 
 /// wasmer's own switches, for its second validation and its translator: what

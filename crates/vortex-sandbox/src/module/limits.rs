@@ -9,16 +9,24 @@
 pub struct ModuleLimits {
     /// The module, in bytes: 16 MiB.
     pub module_bytes: u64,
-    /// Types: 20,000.
+    /// Types: 5,000.
     pub types: u64,
+    /// Parameters and results of one type: 128.
+    pub signature: u64,
+    /// Parameters and results of all types: 40,000.
+    pub signatures: u64,
     /// Functions: 100,000.
     pub functions: u64,
     /// The body of one function, in bytes: 512 KiB.
     pub function_bytes: u64,
     /// Locals of one function, its parameters aside: 4,096.
     pub locals: u64,
-    /// Blocks, loops and ifs of one function: 10,000.
+    /// Blocks, loops, ifs and conditional branches of one function, with those that
+    /// instrumentation adds to bulk operations (12 each) and, under `max_fuel`, to
+    /// calls and branches: 10,000. At most [`ModuleLimits::MAX_BLOCKS`].
     pub blocks: u64,
+    /// Locals that change in a loop, summed over the loops of one function: 16,384.
+    pub loop_locals: u64,
     /// How deep blocks are nested: 512.
     pub nesting: u64,
     /// Values that are live at once on the operand stack: 1,024.
@@ -31,9 +39,9 @@ pub struct ModuleLimits {
     pub exports: u64,
     /// Tables: 1.
     pub tables: u64,
-    /// Elements of a table, at first or at most: 100,000.
+    /// Elements of a table, at first or at most, and of all element segments: 100,000.
     pub table_elements: u64,
-    /// Data segments: 100,000.
+    /// Data segments: 100,000. Together they hold no more than the memory may.
     pub data_segments: u64,
     /// Element segments: 10,000.
     pub element_segments: u64,
@@ -45,11 +53,14 @@ impl Default for ModuleLimits {
     fn default() -> Self {
         Self {
             module_bytes: 16 << 20,
-            types: 20_000,
+            types: 5_000,
+            signature: 128,
+            signatures: 40_000,
             functions: 100_000,
             function_bytes: 512 << 10,
             locals: 4_096,
             blocks: 10_000,
+            loop_locals: 16_384,
             nesting: 512,
             operand_stack: 1_024,
             branch_targets: 10_000,
@@ -62,4 +73,9 @@ impl Default for ModuleLimits {
             memories: 1,
         }
     }
+}
+
+impl ModuleLimits {
+    /// The largest `blocks`: a function's safepoints must have addresses of their own.
+    pub const MAX_BLOCKS: u64 = 60_000;
 }

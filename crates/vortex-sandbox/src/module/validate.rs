@@ -4,13 +4,15 @@
 use std::fmt;
 
 use wasmer::wasmparser::{
-    BinaryReaderError, Export, FuncValidatorAllocations, FunctionBody, Import, Operator, Parser,
-    Payload, TypeRef, ValType, ValidPayload, Validator, WasmFeatures,
+    BinaryReaderError, CompositeInnerType, DataKind, ElementItems, ElementKind, Export,
+    FuncValidatorAllocations, Import, Parser, Payload, TypeRef, ValType, ValidPayload, Validator,
+    WasmFeatures,
     types::{EntityType, TypesRef},
 };
 
+use super::function;
 use crate::config::PAGE;
-use crate::{ModuleLimits, RuntimeConfig, SandboxError, instrument};
+use crate::{RuntimeConfig, SandboxError, instrument};
 
 /// What the compilers of today emit for wasm32, and nothing else. Bulk memory
 /// brings table operators that are refused below; of the reference types only
@@ -23,6 +25,9 @@ const FEATURES: WasmFeatures = WasmFeatures::FLOATS
     .union(WasmFeatures::BULK_MEMORY)
     .union(WasmFeatures::CALL_INDIRECT_OVERLONG)
     .union(WasmFeatures::SIMD);
+
+/// How many imports an error names.
+const MAX_IMPORTS_NAMED: usize = 16;
 
 /// The type of a module's export, as far as the sandbox tells them apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,24 +66,34 @@ impl fmt::Display for ExportType {
     }
 }
 
-/// Checks a module and returns its exports by name.
-pub(crate) fn validate(
-    wasm: &[u8],
-    config: &RuntimeConfig,
-) -> Result<Vec<(String, ExportType)>, SandboxError> {
+/// What is known of a module that has passed.
+pub(crate) struct Validated {
+    /// Its exports by name.
+    pub(crate) exports: Vec<(String, ExportType)>,
+    /// Its memory at first, in bytes.
+    pub(crate) initial_bytes: usize,
+}
+
+/// Checks a module.
+pub(crate) fn validate(wasm: &[u8], config: &RuntimeConfig) -> Result<Validated, SandboxError> {
     let limits = &config.module;
     cap("module_bytes", wasm.len() as u64, limits.module_bytes)?;
     let mut validator = Validator::new_with_features(FEATURES);
     let mut allocations = FuncValidatorAllocations::default();
     let mut exports = Vec::new();
     let mut wanted = Vec::new();
-    let mut has_memory = false;
+    let mut memory = None;
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload.map_err(invalid)?;
         check_counts(&payload, config)?;
         if let Payload::ImportSection(section) = &payload {
             for import in section.clone().into_imports() {
-                wanted.push(describe(&import.map_err(invalid)?));
+                let import = import.map_err(invalid)?;
+                match wanted.len() {
+                    ..MAX_IMPORTS_NAMED => wanted.push(describe(&import)),
+                    MAX_IMPORTS_NAMED => wanted.push(format!("{} in all", section.count())),
+                    _ => break,
+                }
             }
             // Said before the validator meets types that only an import would use.
             if !wanted.is_empty() {
@@ -92,11 +107,15 @@ pub(crate) fn validate(
             }
         }
         if let Payload::MemorySection(section) = &payload {
-            has_memory = section.count() > 0;
+            for ty in section.clone() {
+                // Its size has passed the cap above.
+                let pages = usize::try_from(ty.map_err(invalid)?.initial).unwrap_or(0);
+                memory = Some(pages * PAGE);
+            }
         }
         match validator.payload(&payload).map_err(invalid)? {
             // Code is stopped by way of its memory.
-            ValidPayload::Func(..) if !has_memory => {
+            ValidPayload::Func(..) if memory.is_none() => {
                 return Err(SandboxError::MissingExport {
                     export: "memory".to_owned(),
                     expected: ExportType::Memory.to_string(),
@@ -104,14 +123,18 @@ pub(crate) fn validate(
             }
             ValidPayload::Func(to_validate, body) => {
                 let mut function = to_validate.into_validator(allocations);
-                check_body(&body, limits, &mut function)?;
+                function::check(&body, config, &mut function)?;
                 allocations = function.into_allocations();
             }
             ValidPayload::End(types) => {
-                return exports
+                let exports = exports
                     .iter()
                     .map(|export| type_of(export, types.as_ref()))
-                    .collect();
+                    .collect::<Result<_, _>>()?;
+                return Ok(Validated {
+                    exports,
+                    initial_bytes: memory.unwrap_or(0),
+                });
             }
             _ => {}
         }
@@ -150,13 +173,13 @@ fn names(types: &[ValType]) -> Vec<String> {
     types.iter().map(ToString::to_string).collect()
 }
 
-fn invalid(error: BinaryReaderError) -> SandboxError {
+pub(super) fn invalid(error: BinaryReaderError) -> SandboxError {
     SandboxError::InvalidModule {
         reason: error.to_string(),
     }
 }
 
-fn cap(limit: &'static str, value: u64, max: u64) -> Result<(), SandboxError> {
+pub(super) fn cap(limit: &'static str, value: u64, max: u64) -> Result<(), SandboxError> {
     if value <= max {
         Ok(())
     } else {
@@ -172,7 +195,8 @@ fn describe(import: &Import<'_>) -> String {
         TypeRef::Global(_) => "global",
         TypeRef::Tag(_) => "tag",
     };
-    format!("{}.{} ({kind})", import.module, import.name)
+    let short = |name: &str| name.chars().take(64).collect::<String>();
+    format!("{}.{} ({kind})", short(import.module), short(import.name))
 }
 
 /// Everything that a section's header or entries say about size. It comes before
@@ -180,16 +204,57 @@ fn describe(import: &Import<'_>) -> String {
 fn check_counts(payload: &Payload<'_>, config: &RuntimeConfig) -> Result<(), SandboxError> {
     let limits = &config.module;
     match payload {
-        Payload::TypeSection(s) => cap("types", s.count().into(), limits.types),
+        Payload::TypeSection(s) => {
+            cap("types", s.count().into(), limits.types)?;
+            let mut all = 0;
+            for group in s.clone() {
+                for ty in group.map_err(invalid)?.types() {
+                    if let CompositeInnerType::Func(func) = &ty.composite_type.inner {
+                        let values = (func.params().len() + func.results().len()) as u64;
+                        cap("signature", values, limits.signature)?;
+                        all += values;
+                        cap("signatures", all, limits.signatures)?;
+                    }
+                }
+            }
+            Ok(())
+        }
         Payload::FunctionSection(s) => cap("functions", s.count().into(), limits.functions),
         Payload::GlobalSection(s) => cap("globals", s.count().into(), limits.globals),
         Payload::ExportSection(s) => cap("exports", s.count().into(), limits.exports),
-        Payload::DataSection(s) => cap("data_segments", s.count().into(), limits.data_segments),
-        Payload::ElementSection(s) => cap(
-            "element_segments",
-            s.count().into(),
-            limits.element_segments,
-        ),
+        Payload::DataSection(s) => {
+            cap("data_segments", s.count().into(), limits.data_segments)?;
+            let mut bytes = 0;
+            for segment in s.clone() {
+                let segment = segment.map_err(invalid)?;
+                if matches!(segment.kind, DataKind::Passive) {
+                    return Err(passive("passive data segment", segment.range.start));
+                }
+                bytes += segment.data.len() as u64;
+                cap("memory_bytes", bytes, config.memory_bytes as u64)?;
+            }
+            Ok(())
+        }
+        Payload::ElementSection(s) => {
+            cap(
+                "element_segments",
+                s.count().into(),
+                limits.element_segments,
+            )?;
+            let mut elements = 0;
+            for segment in s.clone() {
+                let segment = segment.map_err(invalid)?;
+                if !matches!(segment.kind, ElementKind::Active { .. }) {
+                    return Err(passive("passive element segment", segment.range.start));
+                }
+                elements += u64::from(match segment.items {
+                    ElementItems::Functions(items) => items.count(),
+                    ElementItems::Expressions(_, items) => items.count(),
+                });
+                cap("table_elements", elements, limits.table_elements)?;
+            }
+            Ok(())
+        }
         Payload::TableSection(s) => {
             cap("tables", s.count().into(), limits.tables)?;
             for table in s.clone() {
@@ -214,79 +279,10 @@ fn check_counts(payload: &Payload<'_>, config: &RuntimeConfig) -> Result<(), San
     }
 }
 
-/// Validates one function, counting as it goes.
-fn check_body<R: wasmer::wasmparser::WasmModuleResources>(
-    body: &FunctionBody<'_>,
-    limits: &ModuleLimits,
-    function: &mut wasmer::wasmparser::FuncValidator<R>,
-) -> Result<(), SandboxError> {
-    let range = body.range();
-    cap(
-        "function_bytes",
-        (range.end - range.start) as u64,
-        limits.function_bytes,
-    )?;
-    let mut reader = body.get_binary_reader();
-    let mut locals = 0u64;
-    for group in body.get_locals_reader().map_err(invalid)? {
-        locals += u64::from(group.map_err(invalid)?.0);
-        cap("locals", locals, limits.locals)?;
+fn passive(operator: &'static str, offset: u64) -> SandboxError {
+    SandboxError::RefusedOperator {
+        operator,
+        offset,
+        why: "segments must be active; build without threads and reference types",
     }
-    function.read_locals(&mut reader).map_err(invalid)?;
-    let (mut blocks, mut targets) = (0u64, 0u64);
-    let mut operators = wasmer::wasmparser::OperatorsReader::new(reader);
-    while !operators.eof() {
-        let (operator, offset) = operators.read_with_offset().map_err(invalid)?;
-        match &operator {
-            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
-                blocks += 1;
-                cap("blocks", blocks, limits.blocks)?;
-            }
-            Operator::BrTable { targets: table } => {
-                targets += u64::from(table.len());
-                cap("branch_targets", targets, limits.branch_targets)?;
-            }
-            _ => {}
-        }
-        if let Some((name, why)) = refused(&operator) {
-            return Err(SandboxError::RefusedOperator {
-                operator: name,
-                offset: offset as u64,
-                why,
-            });
-        }
-        function.op(offset, &operator).map_err(invalid)?;
-        cap(
-            "nesting",
-            function.control_stack_height().into(),
-            limits.nesting,
-        )?;
-        cap(
-            "operand_stack",
-            function.operand_stack_height().into(),
-            limits.operand_stack,
-        )?;
-    }
-    operators.finish().map_err(invalid)
-}
-
-/// Operators whose implementation would trap inside the host, run unbounded
-/// there, or grow what nothing bounds.
-fn refused(operator: &Operator<'_>) -> Option<(&'static str, &'static str)> {
-    const TABLE: &str = "tables are fixed; build without reference types and exceptions";
-    const PASSIVE: &str = "data segments must be active; build without threads";
-    Some(match operator {
-        Operator::TableInit { .. } => ("table.init", TABLE),
-        Operator::TableCopy { .. } => ("table.copy", TABLE),
-        Operator::TableFill { .. } => ("table.fill", TABLE),
-        Operator::TableGrow { .. } => ("table.grow", TABLE),
-        Operator::TableGet { .. } => ("table.get", TABLE),
-        Operator::TableSet { .. } => ("table.set", TABLE),
-        Operator::TableSize { .. } => ("table.size", TABLE),
-        Operator::ElemDrop { .. } => ("elem.drop", TABLE),
-        Operator::RefFunc { .. } => ("ref.func", TABLE),
-        Operator::MemoryInit { .. } => ("memory.init", PASSIVE),
-        Operator::DataDrop { .. } => ("data.drop", PASSIVE),
-        _ => return None,
-    })
 }

@@ -1,0 +1,222 @@
+//! Break 3: one bulk operation moves up to the whole memory, so it must be
+//! stoppable in between, and come out as if it were one.
+
+use std::time::Duration;
+
+use vortex_sandbox::{PluginInstance, Runtime, SandboxError};
+
+use crate::util::{Random, assert_fails, call, cpu, fixture, hook_with, runtime, wat, within};
+
+const PAGES: usize = 80;
+const MEMORY: usize = PAGES * 65536;
+const CHUNK: u64 = 1 << 20;
+
+fn bulk_module() -> Vec<u8> {
+    wat(&format!(
+        r#"(module (memory (export "memory") {PAGES})
+             (func (export "copy") (param i32 i32 i32)
+               (memory.copy (local.get 0) (local.get 1) (local.get 2)))
+             (func (export "fill") (param i32 i32 i32)
+               (memory.fill (local.get 0) (local.get 1) (local.get 2))))"#
+    ))
+}
+
+/// Fixtures that repeat one operation of 60 MiB are stopped, and a next call is too.
+#[test]
+fn large_operations_are_stopped() {
+    for name in ["fill-64mib", "copy-64mib"] {
+        within(Duration::from_secs(60), move || {
+            let hook = hook_with(name, cpu(20));
+            for _ in 0..3 {
+                let limit = Duration::from_millis(20);
+                assert_fails!(
+                    call(&hook, "/"),
+                    SandboxError::CpuBudget { limit: l, used } if *l == limit && *used >= limit
+                );
+            }
+        });
+    }
+}
+
+/// Straight-line code without a loop: the only safepoints are those between the
+/// chunks. Were they missing, the call would take some seconds and then succeed.
+#[test]
+fn operations_are_stopped_inside() {
+    for operation in [
+        "(memory.fill (i32.const 0) (i32.const 1) (i32.const 0x3c00000))",
+        "(memory.copy (i32.const 0) (i32.const 9) (i32.const 0x3c00000))",
+        "(memory.copy (i32.const 9) (i32.const 0) (i32.const 0x3c00000))",
+    ] {
+        let wasm = wat(&format!(
+            r#"(module (memory 1000) (func (export "run") {}))"#,
+            operation.repeat(60)
+        ));
+        let runtime = Runtime::new(cpu(10)).unwrap();
+        let plugin = runtime.load("straight", &wasm).unwrap();
+        assert_fails!(
+            plugin.instance().unwrap().call::<(), ()>("run", ()),
+            SandboxError::CpuBudget { .. }
+        );
+    }
+}
+
+/// The guest's own checks of its bulk operations, byte by byte.
+#[test]
+fn a_guest_finds_its_bytes_right() {
+    let config = vortex_sandbox::RuntimeConfig {
+        cpu_time: Duration::from_secs(20),
+        ..cpu(0)
+    };
+    let runtime = Runtime::new(config).unwrap();
+    let plugin = runtime.load("bulk-ok", &fixture("bulk-ok")).unwrap();
+    let right: i32 = plugin.instance().unwrap().call("run", ()).unwrap();
+    assert_eq!(right, 1);
+    let hook = vortex_sandbox::WasmHook::new(plugin).unwrap();
+    assert!(call(&hook, "/").unwrap().allow);
+}
+
+/// One operation as the specification has it: all bytes or, out of bounds, none.
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Copy { dst: u64, src: u64, len: u64 },
+    Fill { dst: u64, value: i32, len: u64 },
+}
+
+impl Operation {
+    fn random(random: &mut Random) -> Self {
+        let memory = MEMORY as u64;
+        let len = match random.below(8) {
+            0 => random.below(4),
+            1 => random.below(300),
+            2 => CHUNK - 1 + random.below(3),
+            3 => 2 * CHUNK - 1 + random.below(3),
+            4 => CHUNK + random.below(CHUNK),
+            5 => 3 * CHUNK + random.below(CHUNK / 2),
+            6 => random.below(CHUNK),
+            // Out of bounds, or nearly.
+            _ => [memory, memory + 1, 1 << 30, 0xffff_ffff][random.below(4) as usize],
+        };
+        let place = |random: &mut Random| match random.below(12) {
+            0 => 0,
+            // The end of the range at the end of the memory, or one beyond.
+            1..4 => memory.saturating_sub(len) + random.below(2),
+            4 => memory - random.below(2),
+            5 => [0x7fff_0000, 0xffff_ffff, 1 << 30, memory + 1][random.below(4) as usize],
+            _ => random.below(memory.saturating_sub(len).max(1)),
+        };
+        let dst = place(random);
+        match random.below(5) {
+            0 => Self::Fill { dst, value: random.below(1000) as i32 - 300, len },
+            1 => Self::Copy { dst, src: place(random), len },
+            // Overlapping, one or the other way round, by much or little.
+            _ => {
+                let near = [1, 7, CHUNK / 3, CHUNK - 1, CHUNK, CHUNK + 1][random.below(6) as usize];
+                let src = match random.below(3) {
+                    0 => dst.saturating_add(near).min(0xffff_ffff),
+                    1 => dst.saturating_sub(near),
+                    _ => dst,
+                };
+                Self::Copy { dst, src, len }
+            }
+        }
+    }
+
+    /// Carries it out on a model of the memory; `false` where it traps.
+    fn model(self, memory: &mut [u8]) -> bool {
+        let fits = |start: u64, len: u64| start + len <= memory.len() as u64;
+        match self {
+            Self::Copy { dst, src, len } => {
+                let fits = fits(dst, len) && fits(src, len);
+                if fits {
+                    memory.copy_within(src as usize..(src + len) as usize, dst as usize);
+                }
+                fits
+            }
+            Self::Fill { dst, value, len } => {
+                let fits = fits(dst, len);
+                if fits {
+                    memory[dst as usize..(dst + len) as usize].fill(value as u8);
+                }
+                fits
+            }
+        }
+    }
+
+    fn run(self, instance: &mut PluginInstance<'_>) -> Result<(), SandboxError> {
+        let word = |value: u64| u32::try_from(value).unwrap().cast_signed();
+        match self {
+            Self::Copy { dst, src, len } => {
+                instance.call("copy", (word(dst), word(src), word(len)))
+            }
+            Self::Fill { dst, value, len } => instance.call("fill", (word(dst), value, word(len))),
+        }
+    }
+}
+
+#[test]
+fn chunks_come_out_as_one_operation() {
+    let runtime = runtime();
+    let plugin = runtime.load("bulk", &bulk_module()).unwrap();
+    let mut random = Random::new(0x5eed_0001);
+    let mut model: Vec<u8> = (0..MEMORY).map(|_| random.below(256) as u8).collect();
+    let mut instance = plugin.instance().unwrap();
+    assert!(instance.write(0, &model));
+    let (mut done, mut trapped) = (0, 0);
+    for round in 0..250 {
+        let operation = Operation::random(&mut random);
+        let fits = operation.model(&mut model);
+        let result = operation.run(&mut instance);
+        // Also after a trap, which must not have written anything.
+        let memory = instance.read(0, MEMORY as u32).unwrap();
+        let wrong = memory.iter().zip(&model).position(|(is, should)| is != should);
+        assert_eq!(wrong, None, "first wrong byte in round {round}, {operation:?}");
+        if fits {
+            result.unwrap_or_else(|error| panic!("round {round}, {operation:?}: {error}"));
+            done += 1;
+        } else {
+            assert_fails!(
+                result,
+                SandboxError::Trap { reason } if reason == "out of bounds memory access"
+            );
+            trapped += 1;
+            instance = plugin.instance().unwrap();
+            assert!(instance.write(0, &model));
+        }
+    }
+    assert!(done > 100 && trapped > 40, "{done} done, {trapped} trapped");
+}
+
+/// The corners of the specification, one by one.
+#[test]
+fn bounds_are_exact() {
+    let runtime = runtime();
+    let plugin = runtime.load("bulk", &bulk_module()).unwrap();
+    let end = MEMORY as u64;
+    let copy = |dst, src, len| Operation::Copy { dst, src, len };
+    let fill = |dst, len| Operation::Fill { dst, value: 1, len };
+    for (operation, fits) in [
+        (fill(end, 0), true),
+        (fill(end + 1, 0), false),
+        (fill(end - 1, 1), true),
+        (fill(end - 1, 2), false),
+        (fill(0, end), true),
+        (fill(0, end + 1), false),
+        (fill(0, 0), true),
+        (fill(0xffff_ffff, 0), false),
+        (fill(0xffff_ffff, 0xffff_ffff), false),
+        // Bytes of the safepoint region, which a guest may read.
+        (fill(0x7fff_0000, 1), false),
+        (copy(0, 0x7fff_0000, 16), false),
+        (copy(end, end, 0), true),
+        (copy(end + 1, 0, 0), false),
+        (copy(0, end + 1, 0), false),
+        (copy(0, end - 1, 1), true),
+        (copy(0, end - 1, 2), false),
+        (copy(1, 0, end - 1), true),
+        (copy(1, 0, end), false),
+        (copy(0, 0xffff_ffff, 0xffff_ffff), false),
+    ] {
+        let result = operation.run(&mut plugin.instance().unwrap());
+        assert_eq!(result.is_ok(), fits, "{operation:?}: {result:?}");
+    }
+}
