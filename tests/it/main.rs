@@ -1,9 +1,14 @@
 //! Integration tests through the public APIs, a module per scenario.
 
 mod abi;
+mod sandbox_budgets;
 mod sandbox_bulk;
 mod sandbox_deep_traps;
 mod sandbox_evasion;
 mod sandbox_features;
+mod sandbox_isolation;
+mod sandbox_limits;
+mod sandbox_pool;
 mod sandbox_tables;
+mod sandbox_unload;
 mod util;

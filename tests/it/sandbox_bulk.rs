@@ -106,8 +106,16 @@ impl Operation {
         };
         let dst = place(random);
         match random.below(5) {
-            0 => Self::Fill { dst, value: random.below(1000) as i32 - 300, len },
-            1 => Self::Copy { dst, src: place(random), len },
+            0 => Self::Fill {
+                dst,
+                value: random.below(1000) as i32 - 300,
+                len,
+            },
+            1 => Self::Copy {
+                dst,
+                src: place(random),
+                len,
+            },
             // Overlapping, one or the other way round, by much or little.
             _ => {
                 let near = [1, 7, CHUNK / 3, CHUNK - 1, CHUNK, CHUNK + 1][random.below(6) as usize];
@@ -168,8 +176,14 @@ fn chunks_come_out_as_one_operation() {
         let result = operation.run(&mut instance);
         // Also after a trap, which must not have written anything.
         let memory = instance.read(0, MEMORY as u32).unwrap();
-        let wrong = memory.iter().zip(&model).position(|(is, should)| is != should);
-        assert_eq!(wrong, None, "first wrong byte in round {round}, {operation:?}");
+        let wrong = memory
+            .iter()
+            .zip(&model)
+            .position(|(is, should)| is != should);
+        assert_eq!(
+            wrong, None,
+            "first wrong byte in round {round}, {operation:?}"
+        );
         if fits {
             result.unwrap_or_else(|error| panic!("round {round}, {operation:?}: {error}"));
             done += 1;

@@ -21,7 +21,12 @@ fn run(config: RuntimeConfig, wasm: &[u8]) -> Result<(), SandboxError> {
 fn a_guest_cannot_read_its_safepoints_away() {
     isolated(LIMIT, || {
         let every_address: String = (0..256)
-            .map(|k| format!("(drop (i32.load8_u offset={} (i32.const 0)))", 0x7FFF_0000u32 + k))
+            .map(|k| {
+                format!(
+                    "(drop (i32.load8_u offset={} (i32.const 0)))",
+                    0x7FFF_0000u32 + k
+                )
+            })
             .collect();
         for reads in [
             "(drop (i32.load8_u offset=2147418113 (i32.const 0)))",
@@ -42,12 +47,12 @@ fn a_guest_cannot_read_its_safepoints_away() {
 fn bulk_operations_in_a_straight_line_are_stopped() {
     isolated(LIMIT, || {
         for operation in ["memory.fill", "memory.copy"] {
-            let line = format!("({operation} (i32.const 0) (i32.const 1) (i32.const 262144))");
+            let line = format!("({operation} (i32.const 0) (i32.const 1) (i32.const 1048576))");
             let wasm = wat(&format!(
-                r#"(module (memory 8) (func (export "run") {}))"#,
+                r#"(module (memory 20) (func (export "run") {}))"#,
                 line.repeat(800)
             ));
-            // 200 MiB: some ten milliseconds.
+            // Hundreds of MiB: many times a millisecond.
             assert_fails!(run(cpu(1), &wasm), SandboxError::CpuBudget { .. });
         }
     });
@@ -76,7 +81,10 @@ fn long_names_cost_nothing_at_a_trap() {
 /// The most memory that this process has had resident, in KiB.
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
@@ -88,12 +96,21 @@ fn a_start_function_fails_with_its_own_error() {
             r#"(module (memory 1) (start 0) (func {body}) (func (export "run")))"#
         ))
     };
-    assert_fails!(run(cpu(5), &start("(loop (br 0))")), SandboxError::CpuBudget { .. });
+    assert_fails!(
+        run(cpu(5), &start("(loop (br 0))")),
+        SandboxError::CpuBudget { .. }
+    );
     assert_fails!(run(cpu(100), &start("unreachable")), SandboxError::Aborted);
     let stray = start("(drop (i32.load (i32.const 65536)))");
     assert_fails!(run(cpu(100), &stray), SandboxError::Trap { .. });
-    let fuel = RuntimeConfig { max_fuel: Some(1_000), ..cpu(1_000) };
-    assert_fails!(run(fuel, &start("(loop (br 0))")), SandboxError::FuelExhausted { limit: 1_000 });
+    let fuel = RuntimeConfig {
+        max_fuel: Some(1_000),
+        ..cpu(1_000)
+    };
+    assert_fails!(
+        run(fuel, &start("(loop (br 0))")),
+        SandboxError::FuelExhausted { limit: 1_000 }
+    );
     run(cpu(100), &start("")).unwrap();
 }
 
@@ -108,13 +125,12 @@ fn a_segment_past_the_end_is_no_trap() {
 /// be copied for each instance, outside of its memory limit.
 #[test]
 fn passive_segments_are_refused() {
-    for segment in [
-        r#"(data "abc")"#,
-        "(elem func 0)",
-        "(elem declare func 0)",
-    ] {
+    for segment in [r#"(data "abc")"#, "(elem func 0)", "(elem declare func 0)"] {
         let wasm = wat(&format!("(module (memory 1) {segment} (func))"));
-        assert_fails!(runtime().load("guest", &wasm), SandboxError::RefusedOperator { .. });
+        assert_fails!(
+            runtime().load("guest", &wasm),
+            SandboxError::RefusedOperator { .. }
+        );
     }
 }
 
@@ -127,27 +143,42 @@ fn segments_are_bounded_in_all() {
     );
     assert_fails!(
         runtime().load("guest", &wat(&elements)),
-        SandboxError::ModuleLimit { limit: "table_elements", value: 120_000, max: 100_000 }
+        SandboxError::ModuleLimit {
+            limit: "table_elements",
+            value: 120_000,
+            max: 100_000
+        }
     );
     let data = format!(
         "(module (memory 1) {} (func))",
         format!("(data (i32.const 0) \"{}\")", "x".repeat(40_000)).repeat(2)
     );
-    let config = RuntimeConfig { memory_bytes: 1 << 16, ..cpu(100) };
+    let config = RuntimeConfig {
+        memory_bytes: 1 << 16,
+        ..cpu(100)
+    };
     assert_fails!(
         run(config, &wat(&data)),
-        SandboxError::ModuleLimit { limit: "memory_bytes", value: 80_000, .. }
+        SandboxError::ModuleLimit {
+            limit: "memory_bytes",
+            value: 80_000,
+            ..
+        }
     );
 }
 
 /// An instance that has failed says so, and does not run again.
 #[test]
 fn a_failed_instance_is_not_called_again() {
-    let wasm = wat(r#"(module (memory 1) (func (export "run") (loop (br 0))) (func (export "ok")))"#);
+    let wasm =
+        wat(r#"(module (memory 1) (func (export "run") (loop (br 0))) (func (export "ok")))"#);
     let runtime = Runtime::new(cpu(5)).unwrap();
     let plugin = runtime.load("guest", &wasm).unwrap();
     let mut instance = plugin.instance().unwrap();
-    assert_fails!(instance.call::<(), ()>("run", ()), SandboxError::CpuBudget { .. });
+    assert_fails!(
+        instance.call::<(), ()>("run", ()),
+        SandboxError::CpuBudget { .. }
+    );
     assert_fails!(instance.call::<(), ()>("ok", ()), SandboxError::Spoiled);
     drop(instance);
     plugin.instance().unwrap().call::<(), ()>("ok", ()).unwrap();
@@ -177,48 +208,49 @@ fn compile_bombs_of_loops_and_signatures_are_refused() {
         "(loop ".repeat(100),
         "(br_if 0 (local.get 0))) ".repeat(100)
     );
+    let blocks = format!(
+        "(module (memory 1) (func (local{}) {} {} {sets} {}))",
+        " i32".repeat(1_000),
+        "(block ".repeat(100),
+        (0..100)
+            .map(|k| format!("(br_if {k} (local.get 0))"))
+            .collect::<String>(),
+        ")".repeat(100)
+    );
     let signatures: String = (0..1_000)
-        .map(|i| format!("(type (func (param{}) (result i64)))", [" i32", " i64"][i % 2].repeat(100 + i / 40)))
+        .map(|i| {
+            format!(
+                "(type (func (param{}) (result i64)))",
+                [" i32", " i64"][i % 2].repeat(100 + i / 40)
+            )
+        })
         .collect();
     for (text, name) in [
-        (loops, "loop_locals"),
+        (loops, "merged_locals"),
+        (blocks, "merged_locals"),
         (format!("(module {signatures})"), "signatures"),
-        (format!("(module (type (func (param{}))))", " i32".repeat(129)), "signature"),
-        (format!("(module (memory 1) (func {}))", "(memory.copy (i32.const 0) (i32.const 0) (i32.const 0))".repeat(900)), "blocks"),
-        (format!("(module (memory 1) (func {}))", "(br_if 0 (i32.const 0))".repeat(10_001)), "blocks"),
+        (
+            format!("(module (type (func (param{}))))", " i32".repeat(129)),
+            "signature",
+        ),
+        (
+            format!(
+                "(module (memory 1) (func {}))",
+                "(memory.copy (i32.const 0) (i32.const 0) (i32.const 0))".repeat(900)
+            ),
+            "blocks",
+        ),
+        (
+            format!(
+                "(module (memory 1) (func {}))",
+                "(br_if 0 (i32.const 0))".repeat(10_001)
+            ),
+            "blocks",
+        ),
     ] {
         assert_fails!(
             runtime().load("guest", &wat(&text)),
             SandboxError::ModuleLimit { limit, .. } if *limit == name
         );
     }
-}
-
-#[test]
-fn zz_measure() {
-    let t = |name: &str, text: String| {
-        let wasm = wat(&text);
-        let start = std::time::Instant::now();
-        let r = runtime().load("guest", &wasm);
-        eprintln!("{name}: {} bytes, {:?} {:?}", wasm.len(), start.elapsed(), r.map(|_| ()));
-    };
-    let sets = |n: usize| (0..n).map(|i| format!("(local.set {i} (i32.add (local.get {i}) (i32.const 1)))")).collect::<String>();
-    let module = |locals: usize, body: String| format!("(module (memory 1) (func (export \"f\") (result i32) (local{}) {body} {} (local.get 0) {}))", " i32".repeat(locals), "", (1..locals).map(|i| format!("(i32.add (local.get {i}))")).collect::<String>());
-    for (n, d) in [(160, 100), (100, 160), (500, 32), (1000, 16), (4000, 4)] {
-        t(&format!("loops {n} locals x {d} deep"), module(n, format!("{} {} {}", "(loop ".repeat(d), sets(n), "(br_if 0 (local.get 0))) ".repeat(d))));
-    }
-    for (n, d) in [(100, 100), (500, 100), (1000, 100), (1000, 400)] {
-        t(&format!("blocks {n} locals x {d} deep"), module(n, format!("{} {} {}", "(block ".repeat(d), (0..d).map(|k| format!("(br_if {k} (local.get 0))")).collect::<String>() + &sets(n), "(br_if 0 (local.get 0))) ".repeat(d))));
-    }
-    for (n, d) in [(1000, 16), (160, 100)] {
-        t(&format!("sequential loops {n} locals x {d}"), module(n, format!("(loop {} (br_if 0 (local.get 0)))", sets(n)).repeat(d)));
-    }
-    for (n, d) in [(1000, 50), (1000, 100)] {
-        t(&format!("sequential ifs {n} locals x {d}"), module(n, format!("(if (local.get 0) (then {}))", sets(n)).repeat(d)));
-    }
-    t("833 memory.copy", format!("(module (memory 1) (func {}))", "(memory.copy (i32.const 0) (i32.const 0) (i32.const 0))".repeat(833)));
-    t("10000 br_if", format!("(module (memory 1) (func {}))", "(br_if 0 (i32.const 0))".repeat(10_000)));
-    t("4000 locals in calls", module(4000, format!("{} (call 0) (drop)", sets(4000)).repeat(3)));
-    t("100k functions", format!("(module (memory 1) {})", "(func)".repeat(100_000)));
-    t("312 sigs of 128", format!("(module (memory 1) {})", (0..312).map(|i| format!("(type (func (param{}{}) (result i64)))", " i32".repeat(64+i%60), " i64".repeat(60-i%60))).collect::<String>()));
 }

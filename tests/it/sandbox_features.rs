@@ -7,34 +7,85 @@ use crate::util::{assert_fails, fixture, runtime, wat};
 /// Modules that use one disabled feature each.
 const DISABLED: &[(&str, &str)] = &[
     ("shared memory", "(module (memory 1 2 shared))"),
-    ("atomics", "(module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))"),
-    ("atomic wait", "(module (memory 1) (func (drop (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const -1)))))"),
+    (
+        "atomics",
+        "(module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))",
+    ),
+    (
+        "atomic wait",
+        "(module (memory 1) (func (drop (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const -1)))))",
+    ),
     ("atomic fence", "(module (memory 1) (func (atomic.fence)))"),
     ("memory64", "(module (memory i64 1))"),
     ("table64", "(module (table i64 1 funcref))"),
     ("custom page sizes", "(module (memory 1 (pagesize 1)))"),
-    ("exceptions", "(module (tag $e) (memory 1) (func (throw $e)))"),
+    (
+        "exceptions",
+        "(module (tag $e) (memory 1) (func (throw $e)))",
+    ),
     ("try_table", "(module (memory 1) (func (try_table)))"),
-    ("relaxed SIMD", "(module (memory 1) (func (param v128) (drop (i8x16.relaxed_swizzle (local.get 0) (local.get 0)))))"),
-    ("tail calls", "(module (memory 1) (func $f (return_call $f)))"),
-    ("indirect tail calls", "(module (memory 1) (table 1 funcref) (type $t (func)) (func (return_call_indirect (type $t) (i32.const 0))))"),
+    (
+        "relaxed SIMD",
+        "(module (memory 1) (func (param v128) (drop (i8x16.relaxed_swizzle (local.get 0) (local.get 0)))))",
+    ),
+    (
+        "tail calls",
+        "(module (memory 1) (func $f (return_call $f)))",
+    ),
+    (
+        "indirect tail calls",
+        "(module (memory 1) (table 1 funcref) (type $t (func)) (func (return_call_indirect (type $t) (i32.const 0))))",
+    ),
     ("structs", "(module (type (struct)))"),
     ("arrays", "(module (type (array i8)))"),
-    ("recursive types", "(module (rec (type (func)) (type (func))))"),
+    (
+        "recursive types",
+        "(module (rec (type (func)) (type (func))))",
+    ),
     ("subtypes", "(module (type (sub (func))))"),
-    ("i31", "(module (memory 1) (func (drop (ref.i31 (i32.const 1)))))"),
+    (
+        "i31",
+        "(module (memory 1) (func (drop (ref.i31 (i32.const 1)))))",
+    ),
     ("any", "(module (memory 1) (func (param anyref)))"),
     ("externref", "(module (memory 1) (func (param externref)))"),
     ("externref tables", "(module (table 1 externref))"),
-    ("funcref parameters", "(module (memory 1) (func (param funcref)))"),
-    ("funcref globals", "(module (global funcref (ref.null func)))"),
-    ("typed function references", "(module (type $t (func)) (memory 1) (func (param (ref null $t))))"),
-    ("call_ref", "(module (type $t (func)) (memory 1) (func (call_ref $t (ref.null $t))))"),
-    ("ref.null", "(module (memory 1) (func (drop (ref.null func))))"),
-    ("typed select", "(module (memory 1) (func (drop (select (result i32) (i32.const 1) (i32.const 2) (i32.const 3)))))"),
-    ("extended constants", "(module (global i32 (i32.add (i32.const 1) (i32.const 2))))"),
-    ("wide arithmetic", "(module (memory 1) (func (param i64) (result i64 i64) (i64.mul_wide_s (local.get 0) (local.get 0))))"),
-    ("stack switching", "(module (type $f (func)) (type $c (cont $f)))"),
+    (
+        "funcref parameters",
+        "(module (memory 1) (func (param funcref)))",
+    ),
+    (
+        "funcref globals",
+        "(module (global funcref (ref.null func)))",
+    ),
+    (
+        "typed function references",
+        "(module (type $t (func)) (memory 1) (func (param (ref null $t))))",
+    ),
+    (
+        "call_ref",
+        "(module (type $t (func)) (memory 1) (func (call_ref $t (ref.null $t))))",
+    ),
+    (
+        "ref.null",
+        "(module (memory 1) (func (drop (ref.null func))))",
+    ),
+    (
+        "typed select",
+        "(module (memory 1) (func (drop (select (result i32) (i32.const 1) (i32.const 2) (i32.const 3)))))",
+    ),
+    (
+        "extended constants",
+        "(module (global i32 (i32.add (i32.const 1) (i32.const 2))))",
+    ),
+    (
+        "wide arithmetic",
+        "(module (memory 1) (func (param i64) (result i64 i64) (i64.mul_wide_s (local.get 0) (local.get 0))))",
+    ),
+    (
+        "stack switching",
+        "(module (type $f (func)) (type $c (cont $f)))",
+    ),
     ("components", "(component)"),
 ];
 
@@ -56,14 +107,23 @@ fn disabled_features_are_refused() {
 /// that is none.
 #[test]
 fn legacy_operators_are_refused() {
-    for code in [[0x06, 0x40], [0x07, 0x00], [0x09, 0x00], [0x18, 0x00], [0xff, 0x00]] {
+    for code in [
+        [0x06, 0x40],
+        [0x07, 0x00],
+        [0x09, 0x00],
+        [0x18, 0x00],
+        [0xff, 0x00],
+    ] {
         #[rustfmt::skip]
         let wasm = [
             0, b'a', b's', b'm', 1, 0, 0, 0,
             1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0, 5, 3, 1, 0, 1,
             10, 7, 1, 5, 0, code[0], code[1], 0x0b, 0x0b,
         ];
-        assert_fails!(runtime().load("legacy", &wasm), SandboxError::InvalidModule { .. });
+        assert_fails!(
+            runtime().load("legacy", &wasm),
+            SandboxError::InvalidModule { .. }
+        );
     }
 }
 
@@ -80,7 +140,10 @@ fn passive_data_is_refused() {
     let drop = r#"(module (memory 1) (data $d (i32.const 0) "a") (func (data.drop $d)))"#;
     assert_fails!(
         runtime.load("drop", &wat(drop)),
-        SandboxError::RefusedOperator { operator: "data.drop", .. }
+        SandboxError::RefusedOperator {
+            operator: "data.drop",
+            ..
+        }
     );
 }
 
@@ -95,12 +158,18 @@ fn fixtures_of_disabled_features_are_refused() {
     }
     assert_fails!(
         runtime.load("two-memories", &fixture("two-memories")),
-        SandboxError::ModuleLimit { limit: "memories", value: 2, max: 1 }
+        SandboxError::ModuleLimit {
+            limit: "memories",
+            value: 2,
+            max: 1
+        }
     );
     assert_fails!(
         runtime.load("memory-wants-2gib", &fixture("memory-wants-2gib")),
         SandboxError::ModuleLimit {
-            limit: "memory_bytes", value: 0x8000_0000, max: 0x400_0000
+            limit: "memory_bytes",
+            value: 0x8000_0000,
+            max: 0x400_0000
         }
     );
 }
@@ -146,16 +215,21 @@ fn enabled_features_work() {
     };
     // Sign extension.
     assert_eq!(run(&function("(i32.extend8_s (local.get 0))"), 0x80), -128);
-    assert_eq!(run(&function("(i32.extend16_s (local.get 0))"), 0x8000), -32768);
+    assert_eq!(
+        run(&function("(i32.extend16_s (local.get 0))"), 0x8000),
+        -32768
+    );
     // Saturating conversion.
-    let saturate = "(i32.trunc_sat_f64_s (f64.mul (f64.convert_i32_s (local.get 0)) (f64.const 1e9)))";
+    let saturate =
+        "(i32.trunc_sat_f64_s (f64.mul (f64.convert_i32_s (local.get 0)) (f64.const 1e9)))";
     assert_eq!(run(&function(saturate), 5), i32::MAX);
     // Bulk memory.
     let fill = "(memory.fill (i32.const 8) (local.get 0) (i32.const 4)) \
                 (memory.copy (i32.const 20) (i32.const 8) (i32.const 4)) (i32.load (i32.const 20))";
     assert_eq!(run(&function(fill), 1), 0x0101_0101);
     // SIMD.
-    let simd = "(i32x4.extract_lane 2 (i32x4.mul (i32x4.splat (local.get 0)) (v128.const i32x4 1 2 3 4)))";
+    let simd =
+        "(i32x4.extract_lane 2 (i32x4.mul (i32x4.splat (local.get 0)) (v128.const i32x4 1 2 3 4)))";
     assert_eq!(run(&function(simd), 7), 21);
     // Blocks with parameters, and several results.
     let multi = r#"(module (memory 1)
@@ -218,14 +292,23 @@ fn reserved_names_are_refused() {
         runtime.load("reserved-export", &fixture("reserved-export")),
         SandboxError::ReservedExport { name } if name == "vortex:abort"
     );
-    for name in ["wasmer_metering_remaining_points", "wasmer_metering_points_exhausted", "vortex:"] {
+    for name in [
+        "wasmer_metering_remaining_points",
+        "wasmer_metering_points_exhausted",
+        "vortex:",
+    ] {
         let text = format!(r#"(module (memory (export "{name}") 1))"#);
         assert_fails!(
             runtime.load("reserved", &wat(&text)),
             SandboxError::ReservedExport { name: n } if n == name
         );
     }
-    assert!(plugin(r#"(module (memory (export "vortex") 1))"#).exports().count() == 1);
+    assert!(
+        plugin(r#"(module (memory (export "vortex") 1))"#)
+            .exports()
+            .count()
+            == 1
+    );
 }
 
 /// Bytes that are no module at all.
@@ -242,7 +325,10 @@ fn other_bytes_are_refused() {
         &allow[..allow.len() - 1],
         &allow[1..],
     ] {
-        assert_fails!(runtime.load("bytes", bytes), SandboxError::InvalidModule { .. });
+        assert_fails!(
+            runtime.load("bytes", bytes),
+            SandboxError::InvalidModule { .. }
+        );
     }
     // Every single truncation: an error, never a panic.
     for len in 0..allow.len() {

@@ -4,7 +4,7 @@
 use std::sync::mpsc;
 use std::thread;
 
-use vortex_hook_core::{HookContext, HookInput, HookType, Hook};
+use vortex_hook_core::{Hook, HookContext, HookInput, HookType};
 use vortex_sandbox::{Plugin, Runtime, RuntimeConfig, SandboxError, WasmHook};
 
 use crate::util::{assert_fails, call, cpu, fixture, header, hook, hook_with, runtime, wat};
@@ -61,7 +61,10 @@ fn staining(config: RuntimeConfig) -> (Runtime, WasmHook) {
 /// However an instance ends, the next one begins with the module's own memory.
 #[test]
 fn a_fresh_instance_is_clean() {
-    let config = RuntimeConfig { max_instances: 1, ..cpu(20) };
+    let config = RuntimeConfig {
+        max_instances: 1,
+        ..cpu(20)
+    };
     let (runtime, hook) = staining(config);
     for round in 0..20 {
         match round % 4 {
@@ -94,7 +97,10 @@ fn an_instance_keeps_its_state() {
 /// An instance that grew past the high-water mark is replaced, however it ended.
 #[test]
 fn an_instance_that_grew_is_not_kept() {
-    let config = RuntimeConfig { keep_bytes: 0x7_ffff, ..cpu(1_000) };
+    let config = RuntimeConfig {
+        keep_bytes: 0x7_ffff,
+        ..cpu(1_000)
+    };
     let (_runtime, hook) = staining(config);
     // Six pages are kept, eight are not.
     assert!(!call(&hook, "/!x").unwrap().allow);
@@ -108,45 +114,78 @@ fn an_instance_that_grew_is_not_kept() {
 /// is on a fresh instance.
 #[test]
 fn memory_does_not_pile_up() {
-    let config = RuntimeConfig { keep_bytes: 4 << 16, max_instances: 1, ..cpu(1_000) };
+    let config = RuntimeConfig {
+        keep_bytes: 4 << 16,
+        max_instances: 1,
+        ..cpu(1_000)
+    };
     let hook = hook_with("alloc-bump", config);
     let path = "p".repeat(60_000);
     for round in 1..=12 {
         assert!(call(&hook, &path).unwrap().allow);
         let stats = hook.plugin().stats();
         assert_eq!(stats.instances_discarded, round / 4, "after call {round}");
-        assert_eq!(stats.instances_created, (round - 1) / 4 + 1, "after call {round}");
+        assert_eq!(
+            stats.instances_created,
+            (round - 1) / 4 + 1,
+            "after call {round}"
+        );
     }
 }
 
 /// A mark below what the module begins with keeps what has not grown.
 #[test]
 fn state_lives_on_until_the_instance_goes() {
-    let hook = hook_with("counter", RuntimeConfig { keep_bytes: 0, ..cpu(1_000) });
+    let hook = hook_with(
+        "counter",
+        RuntimeConfig {
+            keep_bytes: 0,
+            ..cpu(1_000)
+        },
+    );
     let count = |body: &[u8]| {
         let input = HookInput::new(HookType::PreRequest).with_body(body);
         let output = futures_executor::block_on(hook.call(&HookContext::new(), &input)).unwrap();
         header(&output, "x-count")
     };
     let large = vec![7; HookInput::MAX_BODY];
-    assert_eq!([count(b""), count(b""), count(&large), count(b""), count(b"")], ["1", "2", "3", "1", "2"]);
+    assert_eq!(
+        [
+            count(b""),
+            count(b""),
+            count(&large),
+            count(b""),
+            count(b"")
+        ],
+        ["1", "2", "3", "1", "2"]
+    );
 }
 
 /// One instance, called in turn by threads that begin and end.
 #[test]
 fn an_instance_wanders_from_thread_to_thread() {
-    let runtime = Runtime::new(RuntimeConfig { max_instances: 1, ..cpu(2_000) }).unwrap();
+    let runtime = Runtime::new(RuntimeConfig {
+        max_instances: 1,
+        ..cpu(2_000)
+    })
+    .unwrap();
     let counter = runtime.load("counter", &fixture("counter")).unwrap();
     // Made on a thread that is gone when the first call comes.
-    let hook = thread::spawn(move || WasmHook::new(counter).unwrap()).join().unwrap();
+    let hook = thread::spawn(move || WasmHook::new(counter).unwrap())
+        .join()
+        .unwrap();
     for round in 1..=50 {
         let hook = hook.clone();
-        let output = thread::spawn(move || call(&hook, "/").unwrap()).join().unwrap();
+        let output = thread::spawn(move || call(&hook, "/").unwrap())
+            .join()
+            .unwrap();
         assert_eq!(header(&output, "x-count"), round.to_string());
     }
     assert_eq!(hook.plugin().stats().instances_created, 1);
     // Dropped on yet another thread, while this one never called it.
-    thread::spawn(move || runtime.unload("counter")).join().unwrap();
+    thread::spawn(move || runtime.unload("counter"))
+        .join()
+        .unwrap();
     assert_fails!(call(&hook, "/"), SandboxError::Unloaded { .. });
 }
 
@@ -154,8 +193,15 @@ fn an_instance_wanders_from_thread_to_thread() {
 /// the instance, which runs guests of its own meanwhile.
 #[test]
 fn traps_and_budgets_wander_along() {
-    let runtime = Runtime::new(RuntimeConfig { max_instances: 1, ..cpu(20) }).unwrap();
-    let (traps, spins) = (hook(&runtime, "trap-on-bang"), hook(&runtime, "spin-on-bang"));
+    let runtime = Runtime::new(RuntimeConfig {
+        max_instances: 1,
+        ..cpu(20)
+    })
+    .unwrap();
+    let (traps, spins) = (
+        hook(&runtime, "trap-on-bang"),
+        hook(&runtime, "spin-on-bang"),
+    );
     let busy = hook_with("allow", cpu(2_000));
     for _ in 0..10 {
         for hook in [&traps, &spins] {
@@ -175,9 +221,11 @@ fn traps_and_budgets_wander_along() {
 #[test]
 fn a_leased_instance_may_be_sent() {
     let runtime = runtime();
-    let wasm = wat(r#"(module (memory (export "memory") 1) (func (export "next") (result i32)
+    let wasm = wat(
+        r#"(module (memory (export "memory") 1) (func (export "next") (result i32)
         (i32.store (i32.const 0) (i32.add (i32.load (i32.const 0)) (i32.const 1)))
-        (i32.load (i32.const 0))))"#);
+        (i32.load (i32.const 0))))"#,
+    );
     let plugin: &Plugin = &runtime.load("next", &wasm).unwrap();
     let (give, take) = mpsc::channel();
     thread::scope(|scope| {

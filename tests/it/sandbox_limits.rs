@@ -38,10 +38,6 @@ const CAPS: &[Cap] = &[
           module: |n| function(&format!("(local f64 {})", "i32 ".repeat(n - 1))) },
     Cap { name: "blocks", field: |l| &mut l.blocks, max: 4,
           module: |n| function(&format!("(block) (loop) (if (local.get 0) (then)) {}", "(br_if 0 (local.get 0))".repeat(n - 3))) },
-    Cap { name: "loop_locals", field: |l| &mut l.loop_locals, max: 4,
-          // Each local counts in each loop that it changes in, once.
-          module: |n| format!("(module (memory 1) (func (local{}) (loop (loop {} (local.set 0 (i32.const 1))) {})))",
-              " i32".repeat(n), "(local.set 0 (local.tee 1 (i32.const 1)))", (2..n - 2).map(|k| format!("(local.set {k} (i32.const 1))")).collect::<String>()) },
     // The function itself is the first level.
     Cap { name: "nesting", field: |l| &mut l.nesting, max: 5,
           module: |n| function(&format!("{}{}", "(block ".repeat(n - 1), ")".repeat(n - 1))) },
@@ -103,7 +99,10 @@ fn bytes_and_memory_are_capped() {
     let load = |module_bytes, memory_bytes| {
         let config = RuntimeConfig {
             memory_bytes,
-            module: ModuleLimits { module_bytes, ..ModuleLimits::default() },
+            module: ModuleLimits {
+                module_bytes,
+                ..ModuleLimits::default()
+            },
             ..crate::util::cpu(100)
         };
         runtime.load_with("cap", &wasm, &config).map(|_| ())
@@ -118,7 +117,11 @@ fn bytes_and_memory_are_capped() {
     // Memory comes in whole pages.
     assert_fails!(
         load(len, (3 << 16) - 1),
-        SandboxError::ModuleLimit { limit: "memory_bytes", value: 0x3_0000, max: 0x2_0000 }
+        SandboxError::ModuleLimit {
+            limit: "memory_bytes",
+            value: 0x3_0000,
+            max: 0x2_0000
+        }
     );
 }
 
@@ -132,16 +135,27 @@ fn instrumentation_counts_as_blocks() {
     for operator in [copy, fill] {
         assert_fails!(
             runtime.load("bulk", &operators(9_000, operator)),
-            SandboxError::ModuleLimit { limit: "blocks", max: 10_000, .. }
+            SandboxError::ModuleLimit {
+                limit: "blocks",
+                max: 10_000,
+                ..
+            }
         );
     }
     // Metering splits the code at each call.
     let calls = operators(10_001, "(call 0 (i32.const 0))");
     runtime.load("calls", &calls).unwrap();
-    let metered = RuntimeConfig { max_fuel: Some(1_000), ..crate::util::cpu(100) };
+    let metered = RuntimeConfig {
+        max_fuel: Some(1_000),
+        ..crate::util::cpu(100)
+    };
     assert_fails!(
         runtime.load_with("calls", &calls, &metered),
-        SandboxError::ModuleLimit { limit: "blocks", value: 10_001, max: 10_000 }
+        SandboxError::ModuleLimit {
+            limit: "blocks",
+            value: 10_001,
+            max: 10_000
+        }
     );
 }
 
@@ -150,25 +164,83 @@ fn instrumentation_counts_as_blocks() {
 #[test]
 fn bombs_are_refused_by_default() {
     within(Duration::from_secs(120), || {
-        let live = format!("{}{}", "i32.const 1 ".repeat(20_000), "drop ".repeat(20_000));
+        let live = format!(
+            "{}{}",
+            "i32.const 1 ".repeat(20_000),
+            "drop ".repeat(20_000)
+        );
         let sequence = |n: usize, part: &str| function(&part.repeat(n));
         let bombs: &[(&str, String)] = &[
             ("operand_stack", function(&live)),
             ("blocks", sequence(60_000, "(block) ")),
             ("blocks", sequence(60_000, "(loop) ")),
             ("blocks", sequence(60_000, "(br_if 0 (local.get 0)) ")),
-            ("nesting", function(&format!("{}{}", "(block ".repeat(5_000), ")".repeat(5_000)))),
-            ("locals", function(&format!("(local {})", "i64 ".repeat(49_000)))),
+            (
+                "nesting",
+                function(&format!("{}{}", "(block ".repeat(5_000), ")".repeat(5_000))),
+            ),
+            (
+                "locals",
+                function(&format!("(local {})", "i64 ".repeat(49_000))),
+            ),
             ("function_bytes", sequence(600_000, "nop ")),
-            ("branch_targets", function(&format!("(br_table {} (local.get 0))", "0 ".repeat(100_000)))),
-            ("branch_targets", sequence(50, &format!("(block (br_table {} (local.get 0)))", "0 ".repeat(500)))),
-            ("functions", format!("(module (memory 1) {})", "(func)".repeat(100_001))),
-            ("types", format!("(module {})", "(type (func))".repeat(100_001))),
-            ("signature", format!("(module (type (func (param{}) (result{}))))", " i64".repeat(900), " i64".repeat(900))),
-            ("globals", format!("(module {})", "(global i32 (i32.const 1))".repeat(50_000))),
-            ("exports", format!("(module (memory 1) {})", (0..20_000).map(|k| format!(r#"(export "{k}" (memory 0))"#)).collect::<String>())),
-            ("element_segments", format!("(module (table 1 funcref) {})", "(elem (i32.const 0) func)".repeat(20_000))),
-            ("data_segments", format!("(module (memory 1) {})", r#"(data (i32.const 0) "")"#.repeat(100_001))),
+            (
+                "branch_targets",
+                function(&format!(
+                    "(br_table {} (local.get 0))",
+                    "0 ".repeat(100_000)
+                )),
+            ),
+            (
+                "branch_targets",
+                sequence(
+                    50,
+                    &format!("(block (br_table {} (local.get 0)))", "0 ".repeat(500)),
+                ),
+            ),
+            (
+                "functions",
+                format!("(module (memory 1) {})", "(func)".repeat(100_001)),
+            ),
+            (
+                "types",
+                format!("(module {})", "(type (func))".repeat(100_001)),
+            ),
+            (
+                "signature",
+                format!(
+                    "(module (type (func (param{}) (result{}))))",
+                    " i64".repeat(900),
+                    " i64".repeat(900)
+                ),
+            ),
+            (
+                "globals",
+                format!("(module {})", "(global i32 (i32.const 1))".repeat(50_000)),
+            ),
+            (
+                "exports",
+                format!(
+                    "(module (memory 1) {})",
+                    (0..20_000)
+                        .map(|k| format!(r#"(export "{k}" (memory 0))"#))
+                        .collect::<String>()
+                ),
+            ),
+            (
+                "element_segments",
+                format!(
+                    "(module (table 1 funcref) {})",
+                    "(elem (i32.const 0) func)".repeat(20_000)
+                ),
+            ),
+            (
+                "data_segments",
+                format!(
+                    "(module (memory 1) {})",
+                    r#"(data (i32.const 0) "")"#.repeat(100_001)
+                ),
+            ),
         ];
         let runtime = runtime();
         for (name, text) in bombs {
@@ -178,7 +250,11 @@ fn bombs_are_refused_by_default() {
         let zeros = vec![0; (16 << 20) + 1];
         assert_fails!(
             runtime.load("bomb", &zeros),
-            SandboxError::ModuleLimit { limit: "module_bytes", value: 0x100_0001, max: 0x100_0000 }
+            SandboxError::ModuleLimit {
+                limit: "module_bytes",
+                value: 0x100_0001,
+                max: 0x100_0000
+            }
         );
     });
 }
@@ -204,10 +280,23 @@ fn the_defaults_pass_large_modules() {
         "(block $a (block $b (br_table {} $b (local.get 0))) (return (i32.const 1))) (i32.const 2)",
         "$a $b ".repeat(4_999)
     );
-    assert_eq!((run(&function(&targets), 4_000), run(&function(&targets), 4_001)), (2, 1));
-    let live = format!("{} {}", "(local.get 0) ".repeat(1_024), "i32.add ".repeat(1_023));
+    assert_eq!(
+        (
+            run(&function(&targets), 4_000),
+            run(&function(&targets), 4_001)
+        ),
+        (2, 1)
+    );
+    let live = format!(
+        "{} {}",
+        "(local.get 0) ".repeat(1_024),
+        "i32.add ".repeat(1_023)
+    );
     assert_eq!(run(&function(&live), 3), 3_072);
-    let locals = format!("(local {}) (local.set 4096 (local.get 0)) (local.get 4096)", "i32 ".repeat(4_096));
+    let locals = format!(
+        "(local {}) (local.set 4096 (local.get 0)) (local.get 4096)",
+        "i32 ".repeat(4_096)
+    );
     assert_eq!(run(&function(&locals), 9), 9);
     let globals = format!(
         r#"(module (memory 1) {} (func (export "run") (param i32) (result i32)
@@ -218,7 +307,9 @@ fn the_defaults_pass_large_modules() {
     let data = format!(
         r#"(module (memory 1) {} (func (export "run") (param i32) (result i32)
              (i32.load8_u (local.get 0))))"#,
-        (0..100_000).map(|k| format!(r#"(data (i32.const {}) "\{:02x}")"#, k % 65_536, k / 65_536)).collect::<String>()
+        (0..100_000)
+            .map(|k| format!(r#"(data (i32.const {}) "\{:02x}")"#, k % 65_536, k / 65_536))
+            .collect::<String>()
     );
     assert_eq!((run(&data, 0), run(&data, 65_535)), (1, 0));
 }

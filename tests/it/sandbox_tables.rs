@@ -21,18 +21,37 @@ fn with_table(body: &str) -> Vec<u8> {
 fn table_operators_are_refused() {
     let runtime = runtime();
     for (operator, body) in [
-        ("table.grow", "(drop (table.grow 0 (table.get 0 (i32.const 0)) (i32.const 1)))"),
+        (
+            "table.grow",
+            "(drop (table.grow 0 (table.get 0 (i32.const 0)) (i32.const 1)))",
+        ),
         ("table.size", "(drop (table.size 0))"),
         ("table.get", "(drop (table.get 0 (i32.const 0)))"),
-        ("table.set", "(table.set 0 (i32.const 0) (table.get 0 (i32.const 0)))"),
-        ("table.fill", "(table.fill 0 (i32.const 0) (table.get 0 (i32.const 0)) (i32.const 1))"),
-        ("table.copy", "(table.copy 0 0 (i32.const 0) (i32.const 1) (i32.const 1))"),
-        ("table.init", "(table.init 0 $segment (i32.const 0) (i32.const 0) (i32.const 1))"),
+        (
+            "table.set",
+            "(table.set 0 (i32.const 0) (table.get 0 (i32.const 0)))",
+        ),
+        (
+            "table.fill",
+            "(table.fill 0 (i32.const 0) (table.get 0 (i32.const 0)) (i32.const 1))",
+        ),
+        (
+            "table.copy",
+            "(table.copy 0 0 (i32.const 0) (i32.const 1) (i32.const 1))",
+        ),
+        (
+            "table.init",
+            "(table.init 0 $segment (i32.const 0) (i32.const 0) (i32.const 1))",
+        ),
         ("elem.drop", "(elem.drop $segment)"),
         ("ref.func", "(drop (ref.func $f))"),
     ] {
         // Some take what only another of them makes: the first one is named.
-        let first = if body.contains("(table.get") { "table.get" } else { operator };
+        let first = if body.contains("(table.get") {
+            "table.get"
+        } else {
+            operator
+        };
         assert_fails!(
             runtime.load("table", &with_table(body)),
             SandboxError::RefusedOperator { operator, offset, .. }
@@ -52,23 +71,38 @@ fn four_billion_elements_are_refused() {
 fn tables_are_capped() {
     assert_fails!(
         runtime().load("table-huge", &fixture("table-huge")),
-        SandboxError::ModuleLimit { limit: "table_elements", value: 10_000_000, max: 100_000 }
+        SandboxError::ModuleLimit {
+            limit: "table_elements",
+            value: 10_000_000,
+            max: 100_000
+        }
     );
-    let load = |tables: &str| {
-        runtime().load("table", &wat(&format!("(module (memory 1) {tables})")))
-    };
+    let load =
+        |tables: &str| runtime().load("table", &wat(&format!("(module (memory 1) {tables})")));
     assert!(load("(table 100000 100000 funcref)").is_ok());
     assert_fails!(
         load("(table 100001 funcref)"),
-        SandboxError::ModuleLimit { limit: "table_elements", value: 100_001, max: 100_000 }
+        SandboxError::ModuleLimit {
+            limit: "table_elements",
+            value: 100_001,
+            max: 100_000
+        }
     );
     assert_fails!(
         load("(table 1 100001 funcref)"),
-        SandboxError::ModuleLimit { limit: "table_elements", value: 100_001, max: 100_000 }
+        SandboxError::ModuleLimit {
+            limit: "table_elements",
+            value: 100_001,
+            max: 100_000
+        }
     );
     assert_fails!(
         load("(table 1 funcref) (table 1 funcref)"),
-        SandboxError::ModuleLimit { limit: "tables", value: 2, max: 1 }
+        SandboxError::ModuleLimit {
+            limit: "tables",
+            value: 2,
+            max: 1
+        }
     );
 }
 
@@ -89,7 +123,10 @@ fn the_largest_table_works() {
                    (call_indirect (type $number) (local.get 0))))"#
         ))
     };
-    let config = RuntimeConfig { max_instances: 2, ..cpu(5_000) };
+    let config = RuntimeConfig {
+        max_instances: 2,
+        ..cpu(5_000)
+    };
     let runtime = Runtime::new(config).unwrap();
     for maximum in ["", "100000"] {
         let plugin = runtime.load("largest", &module(maximum)).unwrap();

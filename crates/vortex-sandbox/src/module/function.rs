@@ -34,7 +34,7 @@ pub(crate) fn check<R: WasmModuleResources>(
     function.read_locals(&mut reader).map_err(invalid)?;
     let metered = config.max_fuel.is_some();
     let (mut blocks, mut targets) = (0u64, 0u64);
-    let mut loops = LoopLocals::default();
+    let mut merges = Merges::default();
     let mut operators = OperatorsReader::new(reader);
     while !operators.eof() {
         let (operator, offset) = operators.read_with_offset().map_err(invalid)?;
@@ -51,8 +51,9 @@ pub(crate) fn check<R: WasmModuleResources>(
             targets += u64::from(table.len());
             cap("branch_targets", targets, limits.branch_targets)?;
         }
-        loops.see(&operator);
-        cap("loop_locals", loops.sum, limits.loop_locals)?;
+        let frame = function.get_control_frame(0);
+        merges.see(&operator, frame.is_some_and(|frame| !frame.unreachable));
+        cap("merged_locals", merges.sum, limits.merged_locals)?;
         function.op(offset, &operator).map_err(invalid)?;
         let nesting = function.control_stack_height().into();
         cap("nesting", nesting, limits.nesting)?;
@@ -80,33 +81,89 @@ fn new_blocks(operator: &Operator<'_>, metered: bool) -> u64 {
     }
 }
 
-/// Counts, over all loops, the locals that each loop changes: each is a value
-/// that the compiler has to carry around that loop.
+/// Counts the values that the compiler has to merge where branches meet: for each
+/// loop with a way back, and each block or `if` whose end is reached in several
+/// ways, the locals that may have changed. Its time grows with the square of it.
 #[derive(Default)]
-struct LoopLocals {
-    /// For each open block its changed locals if it is a loop.
-    open: Vec<Option<HashSet<u32>>>,
+struct Merges {
+    open: Vec<Frame>,
     sum: u64,
 }
 
-impl LoopLocals {
-    fn see(&mut self, operator: &Operator<'_>) {
+#[derive(Default)]
+struct Frame {
+    is_loop: bool,
+    /// Locals that changed in it since it began, those in open inner frames aside.
+    changed: HashSet<u32>,
+    /// Ways that lead to its end, or to its beginning if it is a loop.
+    ways: u32,
+    /// The most locals that had changed on one of them.
+    carried: usize,
+}
+
+impl Merges {
+    /// Takes the next operator, and whether the code before it can be left by its end.
+    fn see(&mut self, operator: &Operator<'_>, reachable: bool) {
         match operator {
-            Operator::Loop { .. } => self.open.push(Some(HashSet::new())),
-            Operator::Block { .. } | Operator::If { .. } => self.open.push(None),
-            Operator::End => {
-                self.open.pop();
-            }
+            Operator::Loop { .. } => self.open(true, 0),
+            Operator::Block { .. } => self.open(false, 0),
+            // Past the condition there is a way to the end, or to the else.
+            Operator::If { .. } => self.open(false, 1),
+            Operator::Else if reachable => self.branch(0),
+            Operator::End => self.end(reachable),
             Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
-                for changed in self.open.iter_mut().rev().flatten() {
-                    // What an inner loop changes, the outer ones have counted too.
-                    if !changed.insert(*local_index) {
-                        break;
-                    }
-                    self.sum += 1;
+                if let Some(frame) = self.open.last_mut() {
+                    frame.changed.insert(*local_index);
                 }
             }
+            Operator::Br { relative_depth } | Operator::BrIf { relative_depth } if reachable => {
+                self.branch(*relative_depth);
+            }
+            Operator::BrTable { targets } if reachable => {
+                let targets = targets.targets().flatten().chain([targets.default()]);
+                targets.for_each(|depth| self.branch(depth));
+            }
             _ => {}
+        }
+    }
+
+    fn open(&mut self, is_loop: bool, ways: u32) {
+        self.open.push(Frame {
+            is_loop,
+            ways,
+            ..Frame::default()
+        });
+    }
+
+    /// A way to a label; past the outermost frame it is a return.
+    fn branch(&mut self, depth: u32) {
+        let inner = self.open.iter().rev().take(depth as usize);
+        let changed: usize = inner.map(|frame| frame.changed.len()).sum();
+        let target = self.open.iter_mut().rev().nth(depth as usize);
+        if let Some(frame) = target {
+            frame.ways += 1;
+            frame.carried = frame.carried.max(changed + frame.changed.len());
+        }
+    }
+
+    fn end(&mut self, reachable: bool) {
+        let Some(mut frame) = self.open.pop() else {
+            return;
+        };
+        let all = frame.changed.len();
+        self.sum += match (frame.is_loop, frame.ways + u32::from(reachable)) {
+            // Whatever changes in a loop may have changed when it begins again.
+            (true, _) if frame.ways > 0 => all as u64,
+            (false, 2..) if reachable => frame.carried.max(all) as u64,
+            (false, 2..) => frame.carried as u64,
+            _ => 0,
+        };
+        if let Some(outer) = self.open.last_mut() {
+            // The smaller set goes into the larger.
+            if outer.changed.len() < frame.changed.len() {
+                std::mem::swap(&mut outer.changed, &mut frame.changed);
+            }
+            outer.changed.extend(frame.changed);
         }
     }
 }

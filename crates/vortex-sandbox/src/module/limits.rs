@@ -25,8 +25,9 @@ pub struct ModuleLimits {
     /// instrumentation adds to bulk operations (12 each) and, under `max_fuel`, to
     /// calls and branches: 10,000. At most [`ModuleLimits::MAX_BLOCKS`].
     pub blocks: u64,
-    /// Locals that change in a loop, summed over the loops of one function: 16,384.
-    pub loop_locals: u64,
+    /// Locals that change on the ways that meet at the beginning of a loop or the end
+    /// of a block, summed over the loops and blocks of one function: 16,384.
+    pub merged_locals: u64,
     /// How deep blocks are nested: 512.
     pub nesting: u64,
     /// Values that are live at once on the operand stack: 1,024.
@@ -60,7 +61,7 @@ impl Default for ModuleLimits {
             function_bytes: 512 << 10,
             locals: 4_096,
             blocks: 10_000,
-            loop_locals: 16_384,
+            merged_locals: 16_384,
             nesting: 512,
             operand_stack: 1_024,
             branch_targets: 10_000,
