@@ -4,6 +4,7 @@
 //! would show their first 64 KiB and stream the rest.
 
 use std::error::Error;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 use vortex_plugins::hook_core::HeaderChanges;
 use vortex_plugins::registry::PublicKey;
 use vortex_plugins::{
@@ -51,9 +56,15 @@ struct Gateway {
 #[tokio::main]
 async fn main() -> Result<()> {
     // The chain logs each hook that ran, and what it said.
-    tracing_subscriber::fmt()
+    let levels = Targets::new()
+        .with_default(Level::INFO)
+        .with_target("vortex_hook_core", Level::DEBUG);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+        .with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(levels)
         .init();
     let gateway = Arc::new(Gateway::from_args(std::env::args().skip(1))?);
     let listener = TcpListener::bind("127.0.0.1:0").await?;

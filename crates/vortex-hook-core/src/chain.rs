@@ -233,7 +233,7 @@ impl HookChain {
             let answer = match cx.until_cancelled(registration.hook.call(cx, input)).await {
                 Some(answer) => answer.and_then(|output| {
                     let name = registration.name.as_ref();
-                    tracing::debug!(name, allow = output.allow, "hook {hook_type}");
+                    tracing::debug!(%name, allow = output.allow, "hook {hook_type}");
                     merge(&mut merged, output)
                 }),
                 None => return Err(ChainError::Cancelled { hook: hook() }),
