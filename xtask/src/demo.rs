@@ -238,7 +238,7 @@ fn tamper(scratch: &Scratch, report: &mut Report) -> Result<()> {
     let mut unmet = Vec::new();
     let outcome = if gateway.address(START_LIMIT).is_ok() {
         unmet.push("the gateway to refuse".to_owned());
-        "started all the same"
+        "started all the same".to_owned()
     } else {
         let ended = gateway.end(START_LIMIT)?;
         if ended.success {
@@ -247,11 +247,15 @@ fn tamper(scratch: &Scratch, report: &mut Report) -> Result<()> {
         if !parse::speaks_of_corruption(&ended.output) {
             unmet.push(format!("an error about the file, not: {}", ended.output));
         }
-        "refused to start"
+        let reason = ended.output.lines().find(|line| line.contains("corrupt"));
+        let reason = reason
+            .and_then(|line| line.split_once("plugin "))
+            .map(|(_, reason)| reason);
+        shortened(&format!("refused: {}", reason.unwrap_or("to start")))
     };
     report.finding(
         "start over one flipped byte",
-        outcome,
+        &outcome,
         Some(begun.elapsed()),
         &unmet,
     );
@@ -295,8 +299,18 @@ impl Answer {
     }
 
     fn outcome(&self) -> String {
-        let first = self.body.lines().next().unwrap_or_default();
-        shortened(&format!("{} {first}", self.status))
+        let status = self.status;
+        let denied = self
+            .headers
+            .lines()
+            .find(|h| h.starts_with("x-denied-because"));
+        if let Some(denied) = denied {
+            return format!("{status}, {denied}");
+        }
+        match parse::echoed(&self.body, "x-consumer") {
+            Some(consumer) => format!("{status}, upstream saw x-consumer: {consumer}"),
+            None => shortened(self.body.lines().next().unwrap_or_default()),
+        }
     }
 }
 

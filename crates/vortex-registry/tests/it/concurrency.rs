@@ -1,29 +1,36 @@
 //! Many at once.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use vortex_registry::{InstallOutcome, Policy, PrivateKey, Registry, RegistryError};
 
-use crate::support::{Fixture, WASM, child_command, child_env, name, select, signed, unsigned};
+use crate::support::{Fixture, WASM, as_child, child_dir, name, passed, select, signed, unsigned};
 
 const PROCESSES: usize = 8;
 
+/// Tells a child which of two manifests of the same version is its own.
+const VARIANT: &str = "REGISTRY_TEST_VARIANT";
+
 #[test]
 fn of_many_processes_one_installs() {
+    const TEST: &str = "concurrency::of_many_processes_one_installs";
+    if let Some(dir) = child_dir(TEST) {
+        return install_when_told(&dir);
+    }
     let fixture = Fixture::new();
     let temp = fixture.temp.path();
     fixture.key.write_pem_file(temp.join("key.pem")).unwrap();
     let program = std::env::current_exe().unwrap();
     let children: Vec<_> = (0..PROCESSES)
         .map(|i| {
-            child_command(&program, "concurrency::child")
-                .env("REGISTRY_TEST_DIR", temp)
-                .env("REGISTRY_TEST_VARIANT", (i % 2).to_string())
+            as_child(&mut Command::new(&program), TEST, temp)
+                .env(VARIANT, (i % 2).to_string())
                 .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
                 .spawn()
                 .unwrap()
         })
@@ -31,9 +38,7 @@ fn of_many_processes_one_installs() {
     fs::write(temp.join("go"), b"").unwrap();
     let mut outcomes = Vec::new();
     for child in children {
-        let output = child.wait_with_output().unwrap();
-        let stdout = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{stdout}");
+        let stdout = passed(child.wait_with_output().unwrap());
         let outcome = stdout.split("outcome=").nth(1).unwrap();
         outcomes.push(outcome.split_whitespace().next().unwrap().to_owned());
     }
@@ -50,14 +55,12 @@ fn of_many_processes_one_installs() {
     );
 }
 
-#[test]
-#[ignore = "run by of_many_processes_one_installs"]
-fn child() {
-    let dir = PathBuf::from(child_env("REGISTRY_TEST_DIR"));
+/// What each child does once all of them are there.
+fn install_when_told(dir: &Path) {
     let key = PrivateKey::read_pem_file(dir.join("key.pem")).unwrap();
     let registry = Registry::open(dir.join("store"), Policy::strict([key.public_key()])).unwrap();
     let mut manifest = unsigned("redirect", "1.0.0");
-    manifest.description = child_env("REGISTRY_TEST_VARIANT");
+    manifest.description = std::env::var(VARIANT).unwrap();
     let manifest = signed(manifest, &key);
     let deadline = Instant::now() + Duration::from_secs(60);
     while !dir.join("go").exists() {

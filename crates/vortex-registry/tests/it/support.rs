@@ -1,7 +1,7 @@
 //! What the scenarios share.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 use vortex_registry::{
@@ -133,14 +133,36 @@ macro_rules! assert_corrupt {
 }
 pub(crate) use assert_corrupt;
 
-/// A command that runs an ignored test of this binary in a process of its own.
-pub(crate) fn child_command(program: &Path, test: &str) -> Command {
-    let mut command = Command::new(program);
-    command.args(["--exact", test, "--ignored", "--nocapture"]);
+/// Names the test that a child process runs, where it plays another role than in its parent.
+const CHILD: &str = "REGISTRY_TEST_CHILD";
+
+/// Names the directory that the parent has prepared for the child.
+const CHILD_DIR: &str = "REGISTRY_TEST_DIR";
+
+/// Lets a command that runs this binary, or passes its arguments on to it, run
+/// this test alone, in the child's role.
+pub(crate) fn as_child<'c>(command: &'c mut Command, test: &str, dir: &Path) -> &'c mut Command {
     command
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(CHILD, test)
+        .env(CHILD_DIR, dir)
 }
 
-/// What [`child_command`] needs to find its store, from the environment.
-pub(crate) fn child_env(variable: &str) -> String {
-    std::env::var(variable).unwrap()
+/// What the parent has prepared, when this process is a child in this test.
+pub(crate) fn child_dir(test: &str) -> Option<PathBuf> {
+    let child = std::env::var_os(CHILD)?;
+    assert_eq!(child, *test, "a child runs no test but its own");
+    Some(std::env::var_os(CHILD_DIR).unwrap().into())
+}
+
+/// What a child has printed, if it has run its test and that has passed.
+pub(crate) fn passed(output: Output) -> String {
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && stdout.contains("1 passed"),
+        "{}\n{stdout}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    stdout
 }
