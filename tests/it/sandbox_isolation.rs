@@ -133,7 +133,7 @@ fn memory_does_not_pile_up() {
     }
 }
 
-/// A mark below what the module begins with keeps what has not grown.
+/// A guest of Rust counts up in one instance, until a large input makes that grow.
 #[test]
 fn state_lives_on_until_the_instance_goes() {
     let hook = hook_with(
@@ -159,6 +159,18 @@ fn state_lives_on_until_the_instance_goes() {
         ],
         ["1", "2", "3", "1", "2"]
     );
+}
+
+/// A mark below what the module begins with keeps what has not grown.
+#[test]
+fn what_has_not_grown_is_kept() {
+    let hook = hook_with("allow", RuntimeConfig { keep_bytes: 0, ..cpu(1_000) });
+    for _ in 0..3 {
+        assert!(call(&hook, "/").unwrap().allow);
+    }
+    assert_eq!(hook.plugin().stats().instances_created, 1);
+    assert!(call(&hook, &"p".repeat(70_000)).unwrap().allow);
+    assert_eq!(hook.plugin().stats().instances_discarded, 1);
 }
 
 /// One instance, called in turn by threads that begin and end.

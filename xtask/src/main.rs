@@ -3,6 +3,7 @@
 //! This crate depends on none of the crates it serves, so that building it
 //! costs seconds and a broken crate cannot take its tools down with it.
 
+mod bench;
 mod demo;
 mod fixtures;
 mod process;
@@ -19,6 +20,7 @@ Usage: cargo xtask <task>
   fixtures [--toolchain rustup|debian]
                      build the guests under tests/fixtures into <target>/fixtures
   test [ARGS…]       fixtures, then `cargo test --workspace ARGS…`
+  bench [GROUP…]     fixtures, then the benchmarks, into <target>/bench/summary.json
   demo               fixtures and examples, then a gateway with plugins, end to end
   tidy               check what no compiler checks: layering, size, leftovers
   help               print this
@@ -43,6 +45,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     match task.as_str() {
         "fixtures" => fixtures::run(rest),
         "test" => test::run(rest),
+        "bench" => bench::run(rest),
         "demo" => {
             no_arguments(rest)?;
             demo::run()

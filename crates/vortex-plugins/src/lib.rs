@@ -50,3 +50,7 @@ pub use vortex_hook_core::{
 };
 pub use vortex_registry::Policy;
 pub use vortex_sandbox::{RuntimeConfig, SandboxError};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

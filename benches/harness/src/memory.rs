@@ -1,0 +1,128 @@
+//! What stays resident.
+//!
+//! Read from `/proc/self/smaps_rollup`, which walks the page tables: the
+//! counters in `/proc/self/statm` may be off by some hundred KiB.
+
+use anyhow::{Context, Result, ensure};
+use vortex_hook_core::{HookInput, HookType};
+use vortex_sandbox::{Plugin, PluginInstance, Runtime, RuntimeConfig, WasmHook};
+
+use crate::json_call::call;
+use crate::place;
+use crate::report::Report;
+use crate::request::{REMOTE, ROUTE, check_answer, sample};
+
+const WARM_UP_ROUNDS: u32 = 20;
+const ROUNDS: u32 = 1_000;
+
+/// Instances that are alive together when one is measured.
+const INSTANCES: u16 = 200;
+
+/// Measures what a thousand rounds of loading, calling and unloading leave behind.
+pub(crate) fn load_unload(report: &mut Report) -> Result<()> {
+    let wasm = place::fixture("api-key")?;
+    let request = sample()?;
+    let runtime = Runtime::new(RuntimeConfig::default())?;
+    let rounds = |count: u32| -> Result<()> {
+        for round in 1..=count {
+            if round % 250 == 0 {
+                eprintln!("bench: load-unload, {round} of {count}");
+            }
+            let hook = WasmHook::new(runtime.load("api-key", &wasm)?)?;
+            check_answer(&call(&hook, &request)?)?;
+            ensure!(
+                runtime.unload("api-key"),
+                "the plugin is gone before its time"
+            );
+        }
+        Ok(())
+    };
+    rounds(WARM_UP_ROUNDS)?;
+    let before = resident_kib()?;
+    rounds(ROUNDS)?;
+    let after = resident_kib()?;
+    report.add(
+        "load_unload_rss_kib_before",
+        before,
+        "after 20 rounds of load, call, unload",
+    );
+    report.add("load_unload_rss_kib_after", after, "after 1,000 more");
+    report.add("load_unload_rss_growth_kib", after - before, "");
+    Ok(())
+}
+
+/// Measures an instance that waits for its next call.
+///
+/// How many instances wait in a pool depends on how calls overlap, so that this
+/// one holds instances itself: each has answered one call, as those in a pool
+/// have, and each is the same store, memory and meter.
+pub(crate) fn idle_instance(report: &mut Report) -> Result<()> {
+    let wasm = place::fixture("api-key")?;
+    let request = sample()?;
+    let runtime = Runtime::new(RuntimeConfig {
+        max_instances: usize::from(INSTANCES) + 1,
+        ..RuntimeConfig::default()
+    })?;
+    let plugin = runtime.load("api-key", &wasm)?;
+    let input = HookInput::from_request(HookType::PreRequest, &request)
+        .with_remote(REMOTE)
+        .with_route(ROUTE);
+    // What is allocated once for all of them.
+    let first = used_instance(&plugin, input.to_json())?;
+    let mut held = Vec::with_capacity(usize::from(INSTANCES));
+
+    let before = (resident_kib()?, page_tables_kib()?);
+    for _ in 0..INSTANCES {
+        held.push(used_instance(&plugin, input.to_json())?);
+    }
+    let after = (resident_kib()?, page_tables_kib()?);
+
+    let each = |before: f64, after: f64| (after - before) / f64::from(INSTANCES);
+    report.add(
+        "idle_instance_kib",
+        each(before.0, after.0),
+        "resident, mean of 200 held after one call each",
+    );
+    report.add(
+        "idle_instance_page_tables_kib",
+        each(before.1, after.1),
+        "in the kernel, besides",
+    );
+    drop((held, first));
+    Ok(())
+}
+
+/// An instance that has answered one call, made by hand through its exports.
+fn used_instance<'p>(plugin: &'p Plugin, json: &[u8]) -> Result<PluginInstance<'p>> {
+    let mut instance = plugin.instance()?;
+    let len = i32::try_from(json.len())?;
+    let ptr: i32 = instance.call("alloc", len)?;
+    ensure!(
+        instance.write(ptr.cast_unsigned(), json),
+        "the guest gave no room for the input"
+    );
+    let packed: i64 = instance.call("handle", (ptr, len))?;
+    let packed = packed.cast_unsigned();
+    let (ptr, len) = (packed >> 32, packed & u64::from(u32::MAX));
+    let answer = instance.read(u32::try_from(ptr)?, u32::try_from(len)?);
+    let answer = answer.context("the guest's answer lies outside of its memory")?;
+    check_answer(&vortex_hook_core::HookOutput::from_json(&answer)?)?;
+    Ok(instance)
+}
+
+fn resident_kib() -> Result<f64> {
+    field("/proc/self/smaps_rollup", "Rss:")
+}
+
+fn page_tables_kib() -> Result<f64> {
+    field("/proc/self/status", "VmPTE:")
+}
+
+/// The value of a line such as `Rss:   1234 kB`.
+fn field(file: &str, name: &str) -> Result<f64> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    let value = value.and_then(|value| value.trim().strip_suffix("kB"));
+    let value = value.with_context(|| format!("{file} has no {name} in kB"))?;
+    Ok(value.trim().parse()?)
+}

@@ -1,0 +1,149 @@
+//! What was measured, as a table and as JSON.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Map, Number, Value};
+
+use crate::place;
+
+/// The metrics in the order in which they were measured.
+#[derive(Default)]
+pub(crate) struct Report {
+    metrics: Vec<Metric>,
+}
+
+struct Metric {
+    name: String,
+    value: f64,
+    target: Option<Target>,
+    /// What the value is, in a few words.
+    note: &'static str,
+}
+
+/// What a metric should not exceed, now and later.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) now: f64,
+    pub(crate) later: f64,
+}
+
+impl Report {
+    /// Adds a metric.
+    pub(crate) fn add(&mut self, name: &str, value: f64, note: &'static str) {
+        self.metrics.push(Metric {
+            name: name.to_owned(),
+            value,
+            target: None,
+            note,
+        });
+    }
+
+    /// Adds a metric that has a target.
+    pub(crate) fn add_with_target(
+        &mut self,
+        name: &str,
+        value: f64,
+        target: Target,
+        note: &'static str,
+    ) {
+        self.add(name, value, note);
+        if let Some(metric) = self.metrics.last_mut() {
+            metric.target = Some(target);
+        }
+    }
+
+    /// The table of all metrics.
+    pub(crate) fn table(&self) -> String {
+        let rows: Vec<[String; 4]> = self.metrics.iter().map(Metric::row).collect();
+        let head = ["metric", "value", "target", "what"].map(str::to_owned);
+        let width = |column: usize| {
+            let cells = std::iter::once(&head).chain(&rows);
+            cells
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths = [width(0), width(1), width(2)];
+        let mut table = String::new();
+        for [name, value, target, note] in std::iter::once(&head).chain(&rows) {
+            let [first, second, third] = widths;
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                table,
+                "{name:<first$}  {value:>second$}  {target:<third$}  {note}"
+            );
+        }
+        table
+    }
+
+    /// Writes `<target>/bench/summary.json`, one flat object, and returns its path.
+    pub(crate) fn write_summary(&self) -> Result<PathBuf> {
+        let mut summary = Map::new();
+        for metric in &self.metrics {
+            let number = Number::from_f64(metric.value)
+                .with_context(|| format!("`{}` is {}", metric.name, metric.value))?;
+            let before = summary.insert(metric.name.clone(), Value::Number(number));
+            ensure!(before.is_none(), "two metrics are called `{}`", metric.name);
+        }
+        let dir = place::target().join("bench");
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let path = dir.join("summary.json");
+        let mut text = serde_json::to_string_pretty(&summary)?;
+        text.push('\n');
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+impl Metric {
+    fn row(&self) -> [String; 4] {
+        let target = self.target.map_or_else(String::new, |target| {
+            let met = if self.value <= target.now {
+                "met"
+            } else {
+                "MISSED"
+            };
+            format!("≤ {} {met}, later ≤ {}", target.now, target.later)
+        });
+        [
+            self.name.clone(),
+            shown(self.value),
+            target,
+            self.note.to_owned(),
+        ]
+    }
+}
+
+/// Large values to the unit, small ones with as many digits as mean something.
+fn shown(value: f64) -> String {
+    match value.abs() {
+        1000.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_aligned() {
+        let mut report = Report::default();
+        report.add("a_ns", 12_345.6, "a minimum");
+        let target = Target {
+            now: 1.3,
+            later: 1.08,
+        };
+        report.add_with_target("a_long_name", 1.25, target, "a ratio");
+        assert_eq!(
+            report.table(),
+            "metric       value  target                  what\n\
+             a_ns         12346                          a minimum\n\
+             a_long_name  1.250  ≤ 1.3 met, later ≤ 1.08  a ratio\n"
+        );
+    }
+}
