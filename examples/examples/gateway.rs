@@ -234,7 +234,10 @@ fn deny(denied: Result<HookOutput, ChainError>) -> Response<Full<Bytes>> {
 }
 
 fn answer(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(format!("{status}\n")));
+    let mut response = Response::new(Full::from(format!(
+        "{}\n",
+        status.canonical_reason().unwrap_or("denied")
+    )));
     *response.status_mut() = status;
     response
 }

@@ -6,7 +6,12 @@ use http::{HeaderMap, HeaderValue, Method};
 use vortex_hook_core::{Hook, HookContext, HookInput, HookType};
 use vortex_sandbox::{ExportType, SandboxError, WasmHook};
 
-use crate::util::{assert_fails, call, cpu, fixture, header, hook, hook_with, runtime, wat};
+use crate::util::{
+    assert_fails, call, cpu, fixture, header, hook, hook_with, isolated, runtime, wat,
+};
+
+/// Far more than it takes; a test that hangs fails then.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// The memory of the fixtures, in bytes.
 const MEMORY: usize = 2 * 65536;
@@ -171,38 +176,40 @@ fn an_answer_may_be_as_long_as_the_limit() {
 
 #[test]
 fn bad_allocations_are_named() {
-    call_fails!(
-        "alloc-null",
-        SandboxError::BadPointer {
-            export: "alloc",
-            ptr: 0,
-            why: "the null pointer",
-            ..
-        }
-    );
-    call_fails!(
-        "alloc-negative",
-        SandboxError::BadPointer {
-            export: "alloc",
-            ptr: 0xffff_fff8,
-            why: "past the end of its memory",
-            ..
-        }
-    );
-    call_fails!(
-        "alloc-past-end",
-        SandboxError::BadPointer {
-            export: "alloc",
-            ptr: 131_068,
-            memory: MEMORY,
-            why: "past the end of its memory",
-            ..
-        }
-    );
-    call_fails!(
-        "alloc-loop",
-        SandboxError::CpuBudget { limit, used } if *limit == Duration::from_millis(20) && used >= limit
-    );
+    isolated(LIMIT, || {
+        call_fails!(
+            "alloc-null",
+            SandboxError::BadPointer {
+                export: "alloc",
+                ptr: 0,
+                why: "the null pointer",
+                ..
+            }
+        );
+        call_fails!(
+            "alloc-negative",
+            SandboxError::BadPointer {
+                export: "alloc",
+                ptr: 0xffff_fff8,
+                why: "past the end of its memory",
+                ..
+            }
+        );
+        call_fails!(
+            "alloc-past-end",
+            SandboxError::BadPointer {
+                export: "alloc",
+                ptr: 131_068,
+                memory: MEMORY,
+                why: "past the end of its memory",
+                ..
+            }
+        );
+        call_fails!(
+            "alloc-loop",
+            SandboxError::CpuBudget { limit, used } if *limit == Duration::from_millis(20) && used >= limit
+        );
+    });
 }
 
 #[test]

@@ -1,6 +1,12 @@
 //! Integration tests through the public APIs, a module per scenario.
 
 mod abi;
+mod facade;
+mod facade_install;
+mod facade_reference;
+mod facade_refusals;
+mod facade_replace;
+mod facade_stop;
 mod sandbox_budgets;
 mod sandbox_bulk;
 mod sandbox_deep_traps;

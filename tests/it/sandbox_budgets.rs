@@ -2,13 +2,13 @@
 //! used, and leaves the next call alone.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use vortex_hook_core::{CancellationToken, HookContext};
 use vortex_sandbox::{Runtime, RuntimeConfig, SandboxError, WasmHook};
 
 use crate::util::{
-    assert_fails, call, call_in, cpu, eventually, fixture, hook, hook_with, wat, within,
+    assert_fails, call, call_in, cpu, eventually, fixture, hook, hook_with, isolated, wat, within,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -128,21 +128,24 @@ fn a_cancelled_token_stops_a_guest() {
     });
 }
 
-/// A context of the last call does not stop the next one on the same instance.
+/// The context of one call does not stop the next one on the same instance, which
+/// here runs into its own budget.
 #[test]
 fn a_context_is_forgotten_with_its_call() {
-    let hook = hook_with("allow", cpu(1_000));
-    let token = CancellationToken::new();
-    let cx = HookContext::new()
-        .with_cancellation(token.clone())
-        .with_timeout(Duration::from_millis(500));
-    assert!(call_in(&hook, &cx, "/").unwrap().allow);
-    token.cancel();
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(600) {
-        assert!(call(&hook, "/").unwrap().allow);
-    }
-    assert_eq!(hook.plugin().stats().instances_created, 1);
+    isolated(LIMIT, || {
+        let hook = hook_with("spin-on-bang", cpu(20));
+        for _ in 0..3 {
+            let token = CancellationToken::new();
+            let cancelled = HookContext::new().with_cancellation(token.clone());
+            assert!(call_in(&hook, &cancelled, "/").unwrap().allow);
+            token.cancel();
+            assert_fails!(call(&hook, "/!"), SandboxError::CpuBudget { .. });
+            let expired = HookContext::new().with_timeout(Duration::from_millis(200));
+            assert!(call_in(&hook, &expired, "/").unwrap().allow);
+            eventually("expired", || expired.is_expired());
+            assert_fails!(call(&hook, "/!"), SandboxError::CpuBudget { .. });
+        }
+    });
 }
 
 /// Memory ends where the limit says, and the guest that gives up over it is told

@@ -1,11 +1,19 @@
 //! Fuel: the same call ends at the same operator, every time.
 
+use std::time::Duration;
+
 use vortex_sandbox::{Plugin, Runtime, RuntimeConfig, SandboxError};
 
-use crate::util::{assert_fails, call, cpu, fixture, hook_with, runtime, wat};
+use crate::util::{assert_fails, call, cpu, fixture, hook_with, isolated, runtime, wat};
+
+/// Far more than it takes; a test that hangs fails then.
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn fuel(limit: u64) -> RuntimeConfig {
-    RuntimeConfig { max_fuel: Some(limit), ..cpu(20_000) }
+    RuntimeConfig {
+        max_fuel: Some(limit),
+        ..cpu(20_000)
+    }
 }
 
 /// Counts up in memory, so that it can be seen how far a stopped call came.
@@ -80,7 +88,10 @@ fn each_call_has_its_own_fuel() {
     }
     assert_eq!(hook.plugin().stats().instances_created, 1);
     for _ in 0..20 {
-        assert_fails!(call(&hook, "/!"), SandboxError::FuelExhausted { limit: 20_000 });
+        assert_fails!(
+            call(&hook, "/!"),
+            SandboxError::FuelExhausted { limit: 20_000 }
+        );
         assert!(call(&hook, "/").unwrap().allow);
     }
 }
@@ -88,27 +99,40 @@ fn each_call_has_its_own_fuel() {
 /// A budget in time holds beside fuel, and a trap beside both is a trap.
 #[test]
 fn fuel_and_time_are_told_apart() {
-    let config = RuntimeConfig { max_fuel: Some(u64::MAX >> 1), ..cpu(5) };
-    let runtime = Runtime::new(config).unwrap();
-    let made = |name| {
-        let plugin = runtime.load(name, &fixture(name)).unwrap();
-        vortex_sandbox::WasmHook::new(plugin).unwrap()
-    };
-    assert_fails!(call(&made("loop-nested"), "/"), SandboxError::CpuBudget { .. });
-    assert_fails!(call(&made("unreachable"), "/"), SandboxError::Aborted);
-    assert_fails!(call(&made("recursion"), "/"), SandboxError::StackOverflow { .. });
-    assert_fails!(
-        call(&made("div-zero"), "/"),
-        SandboxError::Trap { reason } if reason == "integer divide by zero"
-    );
-    assert!(call(&made("answer-in-place"), "/").unwrap().allow);
+    isolated(LIMIT, || {
+        let config = RuntimeConfig {
+            max_fuel: Some(u64::MAX >> 1),
+            ..cpu(5)
+        };
+        let runtime = Runtime::new(config).unwrap();
+        let made = |name| {
+            let plugin = runtime.load(name, &fixture(name)).unwrap();
+            vortex_sandbox::WasmHook::new(plugin).unwrap()
+        };
+        assert_fails!(
+            call(&made("loop-nested"), "/"),
+            SandboxError::CpuBudget { .. }
+        );
+        assert_fails!(call(&made("unreachable"), "/"), SandboxError::Aborted);
+        assert_fails!(
+            call(&made("recursion"), "/"),
+            SandboxError::StackOverflow { .. }
+        );
+        assert_fails!(
+            call(&made("div-zero"), "/"),
+            SandboxError::Trap { reason } if reason == "integer divide by zero"
+        );
+        assert!(call(&made("answer-in-place"), "/").unwrap().allow);
+    });
 }
 
 /// Under fuel, NaN bits are the same on every machine: they are visible to guests.
 #[test]
 fn nan_bits_are_canonical() {
-    let wasm = wat(r#"(module (memory 1) (func (export "run") (param f64 f64) (result i64)
-        (i64.reinterpret_f64 (f64.add (local.get 0) (local.get 1)))))"#);
+    let wasm = wat(
+        r#"(module (memory 1) (func (export "run") (param f64 f64) (result i64)
+        (i64.reinterpret_f64 (f64.add (local.get 0) (local.get 1)))))"#,
+    );
     let runtime = runtime();
     let plugin = runtime.load_with("nan", &wasm, &fuel(1_000)).unwrap();
     let odd = f64::from_bits(0xfff8_dead_beef_0001);

@@ -3,11 +3,17 @@
 
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use vortex_hook_core::{Hook, HookContext, HookInput, HookType};
 use vortex_sandbox::{Plugin, Runtime, RuntimeConfig, SandboxError, WasmHook};
 
-use crate::util::{assert_fails, call, cpu, fixture, header, hook, hook_with, runtime, wat};
+use crate::util::{
+    assert_fails, call, cpu, fixture, header, hook, hook_with, isolated, runtime, wat,
+};
+
+/// Far more than it takes; a test that hangs fails then.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Stains its memory, a grown page and a global when the path holds a `!`, and
 /// then fails as the letter behind it says; otherwise looks for stains, and
@@ -61,27 +67,29 @@ fn staining(config: RuntimeConfig) -> (Runtime, WasmHook) {
 /// However an instance ends, the next one begins with the module's own memory.
 #[test]
 fn a_fresh_instance_is_clean() {
-    let config = RuntimeConfig {
-        max_instances: 1,
-        ..cpu(20)
-    };
-    let (runtime, hook) = staining(config);
-    for round in 0..20 {
-        match round % 4 {
-            0 => assert_fails!(call(&hook, "/!a"), SandboxError::Aborted),
-            1 => assert_fails!(call(&hook, "/!s"), SandboxError::CpuBudget { .. }),
-            2 => assert_fails!(call(&hook, "/!e"), SandboxError::BadPointer { .. }),
-            _ => {
-                // Under another plugin and engine too, which get the same addresses.
-                runtime.unload("staining");
-                let plugin = runtime.load("staining", &wat(STAINING)).unwrap();
-                let hook = WasmHook::new(plugin).unwrap();
-                assert!(call(&hook, "/").unwrap().allow, "stained in round {round}");
-                return;
+    isolated(LIMIT, || {
+        let config = RuntimeConfig {
+            max_instances: 1,
+            ..cpu(20)
+        };
+        let (runtime, hook) = staining(config);
+        for round in 0..20 {
+            match round % 4 {
+                0 => assert_fails!(call(&hook, "/!a"), SandboxError::Aborted),
+                1 => assert_fails!(call(&hook, "/!s"), SandboxError::CpuBudget { .. }),
+                2 => assert_fails!(call(&hook, "/!e"), SandboxError::BadPointer { .. }),
+                _ => {
+                    // Under another plugin and engine too, which get the same addresses.
+                    runtime.unload("staining");
+                    let plugin = runtime.load("staining", &wat(STAINING)).unwrap();
+                    let hook = WasmHook::new(plugin).unwrap();
+                    assert!(call(&hook, "/").unwrap().allow, "stained in round {round}");
+                    return;
+                }
             }
+            assert!(call(&hook, "/").unwrap().allow, "stained in round {round}");
         }
-        assert!(call(&hook, "/").unwrap().allow, "stained in round {round}");
-    }
+    });
 }
 
 /// The guest finds stains where they are: in the same instance.
@@ -139,7 +147,8 @@ fn state_lives_on_until_the_instance_goes() {
     let hook = hook_with(
         "counter",
         RuntimeConfig {
-            keep_bytes: 0,
+            // 17 pages to begin with, and one more for the first inputs.
+            keep_bytes: 18 << 16,
             ..cpu(1_000)
         },
     );
@@ -164,7 +173,13 @@ fn state_lives_on_until_the_instance_goes() {
 /// A mark below what the module begins with keeps what has not grown.
 #[test]
 fn what_has_not_grown_is_kept() {
-    let hook = hook_with("allow", RuntimeConfig { keep_bytes: 0, ..cpu(1_000) });
+    let hook = hook_with(
+        "allow",
+        RuntimeConfig {
+            keep_bytes: 0,
+            ..cpu(1_000)
+        },
+    );
     for _ in 0..3 {
         assert!(call(&hook, "/").unwrap().allow);
     }
@@ -205,28 +220,30 @@ fn an_instance_wanders_from_thread_to_thread() {
 /// the instance, which runs guests of its own meanwhile.
 #[test]
 fn traps_and_budgets_wander_along() {
-    let runtime = Runtime::new(RuntimeConfig {
-        max_instances: 1,
-        ..cpu(20)
-    })
-    .unwrap();
-    let (traps, spins) = (
-        hook(&runtime, "trap-on-bang"),
-        hook(&runtime, "spin-on-bang"),
-    );
-    let busy = hook_with("allow", cpu(2_000));
-    for _ in 0..10 {
-        for hook in [&traps, &spins] {
-            assert!(call(hook, "/").unwrap().allow);
-        }
-        thread::scope(|scope| {
-            scope.spawn(|| assert_fails!(call(&traps, "/!"), SandboxError::Aborted));
-            scope.spawn(|| assert_fails!(call(&spins, "/!"), SandboxError::CpuBudget { .. }));
-            for _ in 0..100 {
-                assert!(call(&busy, "/").unwrap().allow);
+    isolated(LIMIT, || {
+        let runtime = Runtime::new(RuntimeConfig {
+            max_instances: 1,
+            ..cpu(20)
+        })
+        .unwrap();
+        let (traps, spins) = (
+            hook(&runtime, "trap-on-bang"),
+            hook(&runtime, "spin-on-bang"),
+        );
+        let busy = hook_with("allow", cpu(2_000));
+        for _ in 0..10 {
+            for hook in [&traps, &spins] {
+                assert!(call(hook, "/").unwrap().allow);
             }
-        });
-    }
+            thread::scope(|scope| {
+                scope.spawn(|| assert_fails!(call(&traps, "/!"), SandboxError::Aborted));
+                scope.spawn(|| assert_fails!(call(&spins, "/!"), SandboxError::CpuBudget { .. }));
+                for _ in 0..100 {
+                    assert!(call(&busy, "/").unwrap().allow);
+                }
+            });
+        }
+    });
 }
 
 /// A leased instance may itself be sent between two calls.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use vortex_sandbox::{Runtime, SandboxError, WasmHook};
 
 use crate::util::{
-    assert_fails, call, count_in_proc, cpu, fixture, isolated, lines_in_proc, resident,
+    assert_fails, call, count_in_proc, cpu, eventually, fixture, isolated, lines_in_proc, resident,
 };
 
 const LIMIT: Duration = Duration::from_secs(300);
@@ -42,9 +42,13 @@ fn stays_flat(rounds: usize, mut round: impl FnMut(usize)) {
     }
     let late = Usage::now();
     eprintln!("{early:?}\n{late:?}");
-    assert!(late.resident < early.resident + (3 << 20), "{early:?} {late:?}");
+    assert!(
+        late.resident < early.resident + (3 << 20),
+        "{early:?} {late:?}"
+    );
     assert!(late.maps.abs_diff(early.maps) < 50, "{early:?} {late:?}");
-    assert!(late.threads <= early.threads, "{early:?} {late:?}");
+    // The compiler's own threads end a little later than its work.
+    eventually("threads end", || count_in_proc("task") <= early.threads);
 }
 
 #[test]
@@ -85,7 +89,13 @@ fn replacing_is_flat() {
 fn failing_loads_are_flat() {
     isolated(LIMIT, || {
         let runtime = Runtime::new(cpu(1)).unwrap();
-        let names = ["table-grow", "no-handle", "start-trap", "start-loop", "imports-wasi"];
+        let names = [
+            "table-grow",
+            "no-handle",
+            "start-trap",
+            "start-loop",
+            "imports-wasi",
+        ];
         let modules = names.map(fixture);
         stays_flat(1_000, |n| {
             if let Ok(plugin) = runtime.load("failing", &modules[n % 5]) {
@@ -100,9 +110,15 @@ fn failing_loads_are_flat() {
 fn failing_calls_are_flat() {
     isolated(LIMIT, || {
         let runtime = Runtime::new(cpu(1)).unwrap();
-        let guilty: Vec<WasmHook> = ["unreachable", "loop-empty", "answer-bad-json", "grow-forever", "recursion"]
-            .map(|name| WasmHook::new(runtime.load(name, &fixture(name)).unwrap()).unwrap())
-            .into();
+        let guilty: Vec<WasmHook> = [
+            "unreachable",
+            "loop-empty",
+            "answer-bad-json",
+            "grow-forever",
+            "recursion",
+        ]
+        .map(|name| WasmHook::new(runtime.load(name, &fixture(name)).unwrap()).unwrap())
+        .into();
         stays_flat(2_000, |n| assert!(call(&guilty[n % 5], "/").is_err()));
     });
 }

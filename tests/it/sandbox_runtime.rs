@@ -31,10 +31,16 @@ fn a_failing_load_keeps_what_was_there() {
         assert!(Arc::ptr_eq(&runtime.get("allow").unwrap(), hook.plugin()));
         assert!(call(&hook, "/").unwrap().allow);
     }
-    let config = RuntimeConfig { stack_bytes: 1, ..cpu(100) };
+    let config = RuntimeConfig {
+        stack_bytes: 1,
+        ..cpu(100)
+    };
     assert_fails!(
         runtime.load_with("allow", &fixture("deny"), &config),
-        SandboxError::Config { setting: "stack_bytes", .. }
+        SandboxError::Config {
+            setting: "stack_bytes",
+            ..
+        }
     );
     assert!(Arc::ptr_eq(&runtime.get("allow").unwrap(), hook.plugin()));
 }
@@ -50,7 +56,10 @@ fn unloading_is_idempotent() {
     let second = hook(&runtime, "allow");
     assert_fails!(call(&first, "/"), SandboxError::Unloaded { .. });
     assert!(call(&second, "/").unwrap().allow);
-    assert_fails!(WasmHook::new(first.plugin().clone()), SandboxError::Unloaded { .. });
+    assert_fails!(
+        WasmHook::new(first.plugin().clone()),
+        SandboxError::Unloaded { .. }
+    );
 }
 
 #[test]
@@ -71,13 +80,21 @@ fn nothing_is_loaded_after_a_close() {
 #[test]
 fn limits_are_those_of_the_plugin() {
     let runtime = Runtime::new(cpu(20)).unwrap();
-    let small = RuntimeConfig { output_bytes: 10, ..cpu(10) };
-    let plugin = runtime.load_with("small", &fixture("allow"), &small).unwrap();
+    let small = RuntimeConfig {
+        output_bytes: 10,
+        ..cpu(10)
+    };
+    let plugin = runtime
+        .load_with("small", &fixture("allow"), &small)
+        .unwrap();
     assert_eq!(plugin.config(), &small);
     assert_eq!(plugin.max_cpu(), Duration::from_millis(10));
     assert_eq!(runtime.config(), &cpu(20));
     let small = WasmHook::new(plugin).unwrap();
-    assert_fails!(call(&small, "/"), SandboxError::OutputTooLarge { len: 14, max: 10 });
+    assert_fails!(
+        call(&small, "/"),
+        SandboxError::OutputTooLarge { len: 14, max: 10 }
+    );
     assert!(call(&hook(&runtime, "allow"), "/").unwrap().allow);
 }
 
@@ -91,8 +108,15 @@ fn names_and_digests() {
     }
     // SHA-256 of the empty module.
     let empty = runtime.load("empty", b"\0asm\x01\0\0\0").unwrap();
-    let hex: String = empty.digest().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, "93a44bbb96c751218e4c00d479e4c14358122a389acca16205b1e4d0dc5f9476");
+    let hex: String = empty
+        .digest()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(
+        hex,
+        "93a44bbb96c751218e4c00d479e4c14358122a389acca16205b1e4d0dc5f9476"
+    );
 }
 
 #[test]
@@ -101,7 +125,11 @@ fn stats_count() {
     let hook = hook(&runtime, "trap-on-bang");
     let stats = || {
         let stats = hook.plugin().stats();
-        let made = [stats.instances_created, stats.instances_discarded, stats.instances_idle as u64];
+        let made = [
+            stats.instances_created,
+            stats.instances_discarded,
+            stats.instances_idle as u64,
+        ];
         (stats.calls, stats.failures, made)
     };
     // Made by `WasmHook::new`, so that its errors come early.
@@ -148,7 +176,10 @@ fn exports_are_called_by_type() {
         instance.call::<(i32, i32), ()>("mix", (1, 2)),
         SandboxError::MistypedExport { expected, .. } if expected == "a function (i32, i32) -> ()"
     );
-    assert_fails!(instance.call::<(), ()>("five", ()), SandboxError::MistypedExport { .. });
+    assert_fails!(
+        instance.call::<(), ()>("five", ()),
+        SandboxError::MistypedExport { .. }
+    );
     assert_fails!(
         instance.call::<(), ()>("vector", ()),
         SandboxError::MistypedExport { found, .. } if found == "a function (v128) -> ()"
@@ -174,7 +205,10 @@ fn memory_is_accessed_by_its_export() {
     let load = |text| runtime.load("memory", &wat(text)).unwrap();
     let hidden = load(r#"(module (memory 1) (data (i32.const 0) "a"))"#);
     let mut instance = hidden.instance().unwrap();
-    assert_eq!((instance.read(0, 1), instance.write(0, b"b")), (None, false));
+    assert_eq!(
+        (instance.read(0, 1), instance.write(0, b"b")),
+        (None, false)
+    );
     let shown = load(r#"(module (memory (export "memory") 1) (data (i32.const 7) "abc"))"#);
     let mut instance = shown.instance().unwrap();
     assert_eq!(instance.read(7, 3).unwrap(), b"abc");
@@ -193,17 +227,94 @@ fn settings_are_checked() {
     let zero = Duration::ZERO;
     let short = Duration::from_micros(999);
     let cases = [
-        ("memory_bytes", "65535", RuntimeConfig { memory_bytes: 65_535, ..good.clone() }),
-        ("memory_bytes", "1073741825", RuntimeConfig { memory_bytes: (1 << 30) + 1, ..good.clone() }),
-        ("stack_bytes", "65535", RuntimeConfig { stack_bytes: 65_535, ..good.clone() }),
-        ("stack_bytes", "8388609", RuntimeConfig { stack_bytes: (8 << 20) + 1, ..good.clone() }),
-        ("output_bytes", "0", RuntimeConfig { output_bytes: 0, ..good.clone() }),
-        ("output_bytes", "1073741825", RuntimeConfig { output_bytes: (1 << 30) + 1, ..good.clone() }),
-        ("max_instances", "0", RuntimeConfig { max_instances: 0, ..good.clone() }),
-        ("max_instances", "10001", RuntimeConfig { max_instances: 10_001, ..good.clone() }),
-        ("cpu_time", "0ns", RuntimeConfig { cpu_time: zero, ..good.clone() }),
-        ("cpu_time", "999µs", RuntimeConfig { cpu_time: short, ..good.clone() }),
-        ("wall_time", "999µs", RuntimeConfig { wall_time: Some(short), ..good.clone() }),
+        (
+            "memory_bytes",
+            "65535",
+            RuntimeConfig {
+                memory_bytes: 65_535,
+                ..good.clone()
+            },
+        ),
+        (
+            "memory_bytes",
+            "1073741825",
+            RuntimeConfig {
+                memory_bytes: (1 << 30) + 1,
+                ..good.clone()
+            },
+        ),
+        (
+            "stack_bytes",
+            "65535",
+            RuntimeConfig {
+                stack_bytes: 65_535,
+                ..good.clone()
+            },
+        ),
+        (
+            "stack_bytes",
+            "8388609",
+            RuntimeConfig {
+                stack_bytes: (8 << 20) + 1,
+                ..good.clone()
+            },
+        ),
+        (
+            "output_bytes",
+            "0",
+            RuntimeConfig {
+                output_bytes: 0,
+                ..good.clone()
+            },
+        ),
+        (
+            "output_bytes",
+            "1073741825",
+            RuntimeConfig {
+                output_bytes: (1 << 30) + 1,
+                ..good.clone()
+            },
+        ),
+        (
+            "max_instances",
+            "0",
+            RuntimeConfig {
+                max_instances: 0,
+                ..good.clone()
+            },
+        ),
+        (
+            "max_instances",
+            "10001",
+            RuntimeConfig {
+                max_instances: 10_001,
+                ..good.clone()
+            },
+        ),
+        (
+            "cpu_time",
+            "0ns",
+            RuntimeConfig {
+                cpu_time: zero,
+                ..good.clone()
+            },
+        ),
+        (
+            "cpu_time",
+            "999µs",
+            RuntimeConfig {
+                cpu_time: short,
+                ..good.clone()
+            },
+        ),
+        (
+            "wall_time",
+            "999µs",
+            RuntimeConfig {
+                wall_time: Some(short),
+                ..good.clone()
+            },
+        ),
     ];
     for (name, shown, config) in cases {
         for result in [
@@ -219,7 +330,13 @@ fn settings_are_checked() {
     }
     // The ends of the ranges.
     for config in [
-        RuntimeConfig { memory_bytes: 65_536, output_bytes: 1, max_instances: 1, stack_bytes: 65_536, ..cpu(1) },
+        RuntimeConfig {
+            memory_bytes: 65_536,
+            output_bytes: 1,
+            max_instances: 1,
+            stack_bytes: 65_536,
+            ..cpu(1)
+        },
         RuntimeConfig {
             memory_bytes: RuntimeConfig::MAX_MEMORY,
             stack_bytes: 8 << 20,
@@ -232,6 +349,11 @@ fn settings_are_checked() {
     ] {
         let runtime = Runtime::new(config).unwrap();
         let plugin = runtime.load("ends", &wat(r#"(module (memory 1) (func (export "run")))"#));
-        plugin.unwrap().instance().unwrap().call::<(), ()>("run", ()).unwrap();
+        plugin
+            .unwrap()
+            .instance()
+            .unwrap()
+            .call::<(), ()>("run", ())
+            .unwrap();
     }
 }

@@ -131,11 +131,18 @@ fn every_loop_of_a_large_function_is_stopped() {
         ));
         let runtime = Runtime::new(cpu(1)).unwrap();
         let plugin = runtime.load("loops", &wasm).unwrap();
-        for which in (0..4_900).step_by(13).chain([255, 256, 257, 4_095, 4_096, 4_899]) {
+        for which in (0..4_900)
+            .step_by(13)
+            .chain([255, 256, 257, 4_095, 4_096, 4_899])
+        {
             is_stopped(&plugin, which);
         }
         // Past the last, it returns.
-        plugin.instance().unwrap().call::<_, ()>("run", (4_900,)).unwrap();
+        plugin
+            .instance()
+            .unwrap()
+            .call::<_, ()>("run", (4_900,))
+            .unwrap();
     });
 }
 

@@ -9,8 +9,11 @@ use vortex_hook_core::{CancellationToken, HookContext};
 use vortex_sandbox::{Runtime, SandboxError, WasmHook};
 
 use crate::util::{
-    assert_fails, call, call_in, count_in_proc, cpu, eventually, fixture, hook, isolated, wat,
+    assert_fails, call, call_in, cpu, eventually, fixture, hook, isolated, threads_named, wat,
 };
+
+/// Far more than it takes; a test that hangs fails then.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A guest that answers with a status of its own, after some turns of a loop.
 fn version(status: u32, turns: u32) -> Vec<u8> {
@@ -39,55 +42,59 @@ fn until_running(hook: &WasmHook) {
 /// A call that is in flight when its plugin is unloaded ends as if nothing had been.
 #[test]
 fn a_call_in_flight_finishes() {
-    let runtime = Runtime::new(cpu(60_000)).unwrap();
-    let mut in_flight = 0;
-    for turns in [300_000_000, 1_000_000_000] {
-        let plugin = runtime.load("slow", &version(451, turns)).unwrap();
-        let hook = WasmHook::new(plugin).unwrap();
-        thread::scope(|scope| {
-            let running = scope.spawn(|| call(&hook, "/").unwrap());
-            until_running(&hook);
-            assert!(runtime.unload("slow"));
-            assert_fails!(call(&hook, "/"), SandboxError::Unloaded { name } if name == "slow");
-            in_flight += u32::from(!running.is_finished());
-            assert_eq!(running.join().unwrap().deny_status(), 451);
-        });
-        assert_eq!(hook.plugin().stats().instances_idle, 0);
-    }
-    assert!(
-        in_flight > 0,
-        "every call had ended before its plugin was unloaded"
-    );
+    isolated(LIMIT, || {
+        let runtime = Runtime::new(cpu(60_000)).unwrap();
+        let mut in_flight = 0;
+        for turns in [300_000_000, 1_000_000_000] {
+            let plugin = runtime.load("slow", &version(451, turns)).unwrap();
+            let hook = WasmHook::new(plugin).unwrap();
+            thread::scope(|scope| {
+                let running = scope.spawn(|| call(&hook, "/").unwrap());
+                until_running(&hook);
+                assert!(runtime.unload("slow"));
+                assert_fails!(call(&hook, "/"), SandboxError::Unloaded { name } if name == "slow");
+                in_flight += u32::from(!running.is_finished());
+                assert_eq!(running.join().unwrap().deny_status(), 451);
+            });
+            assert_eq!(hook.plugin().stats().instances_idle, 0);
+        }
+        assert!(
+            in_flight > 0,
+            "every call had ended before its plugin was unloaded"
+        );
+    });
 }
 
 /// Unloaded, closed or dropped around a call that only the watchdog can end: its
 /// cancellation still holds.
 #[test]
 fn a_call_in_flight_is_still_watched() {
-    for how in 0..3 {
-        let runtime = Runtime::new(cpu(60_000)).unwrap();
-        let hook = hook(&runtime, "spin-on-bang");
-        let token = CancellationToken::new();
-        let cx = HookContext::new().with_cancellation(token.clone());
-        thread::scope(|scope| {
-            let spinning = scope.spawn(|| call_in(&hook, &cx, "/!"));
-            until_running(&hook);
-            match how {
-                0 => assert!(runtime.unload("spin-on-bang")),
-                1 => runtime.close(),
-                _ => drop(runtime),
-            }
-            assert!(!spinning.is_finished());
-            let next = call(&hook, "/");
-            match how {
-                // The hook holds all that it needs.
-                2 => assert!(next.unwrap().allow),
-                _ => assert_fails!(next, SandboxError::Unloaded { .. }),
-            }
-            token.cancel();
-            assert_fails!(spinning.join().unwrap(), SandboxError::Cancelled);
-        });
-    }
+    isolated(LIMIT, || {
+        for how in 0..3 {
+            let runtime = Runtime::new(cpu(60_000)).unwrap();
+            let hook = hook(&runtime, "spin-on-bang");
+            let token = CancellationToken::new();
+            let cx = HookContext::new().with_cancellation(token.clone());
+            thread::scope(|scope| {
+                let spinning = scope.spawn(|| call_in(&hook, &cx, "/!"));
+                until_running(&hook);
+                match how {
+                    0 => assert!(runtime.unload("spin-on-bang")),
+                    1 => runtime.close(),
+                    _ => drop(runtime),
+                }
+                assert!(!spinning.is_finished());
+                let next = call(&hook, "/");
+                match how {
+                    // The hook holds all that it needs.
+                    2 => assert!(next.unwrap().allow),
+                    _ => assert_fails!(next, SandboxError::Unloaded { .. }),
+                }
+                token.cancel();
+                assert_fails!(spinning.join().unwrap(), SandboxError::Cancelled);
+            });
+        }
+    });
 }
 
 /// Calls, loads, replacements and unloads of one name at the same time: every
@@ -175,16 +182,21 @@ static DIGESTS: std::sync::OnceLock<std::collections::HashMap<[u8; 32], u16>> =
 /// A hook outlives its runtime; its budget and its memory too.
 #[test]
 fn hooks_may_outlive_their_runtime() {
-    let runtime = Runtime::new(cpu(20)).unwrap();
-    let (used, unused) = (hook(&runtime, "spin-on-bang"), hook(&runtime, "trap-on-bang"));
-    assert!(call(&used, "/").unwrap().allow);
-    drop(runtime);
-    for _ in 0..3 {
+    isolated(LIMIT, || {
+        let runtime = Runtime::new(cpu(20)).unwrap();
+        let (used, unused) = (
+            hook(&runtime, "spin-on-bang"),
+            hook(&runtime, "trap-on-bang"),
+        );
         assert!(call(&used, "/").unwrap().allow);
-        assert_fails!(call(&used, "/!"), SandboxError::CpuBudget { .. });
-        assert_fails!(call(&unused, "/!"), SandboxError::Aborted);
-        assert!(call(&unused, "/").unwrap().allow);
-    }
+        drop(runtime);
+        for _ in 0..3 {
+            assert!(call(&used, "/").unwrap().allow);
+            assert_fails!(call(&used, "/!"), SandboxError::CpuBudget { .. });
+            assert_fails!(call(&unused, "/!"), SandboxError::Aborted);
+            assert!(call(&unused, "/").unwrap().allow);
+        }
+    });
 }
 
 /// Closing is for good, and for every plugin.
@@ -197,7 +209,10 @@ fn a_closed_runtime_answers_no_more() {
     for (hook, name) in [(&used, "allow"), (&unused, "deny")] {
         assert_fails!(call(hook, "/"), SandboxError::Unloaded { name: n } if n == name);
         assert_fails!(hook.plugin().instance(), SandboxError::Unloaded { .. });
-        assert_fails!(WasmHook::new(Arc::clone(hook.plugin())), SandboxError::Unloaded { .. });
+        assert_fails!(
+            WasmHook::new(Arc::clone(hook.plugin())),
+            SandboxError::Unloaded { .. }
+        );
         assert_eq!(hook.plugin().stats().instances_idle, 0);
     }
     runtime.close();
@@ -244,12 +259,12 @@ fn a_runtime_may_be_closed_under_calls() {
 #[test]
 fn watchdogs_end() {
     isolated(Duration::from_secs(60), || {
-        // The compiler has threads of its own, which stay.
-        Runtime::new(cpu(1_000)).unwrap().load("allow", &fixture("allow")).unwrap();
-        let before = count_in_proc("task");
+        let watched = |what, watchdogs| {
+            eventually(what, || threads_named("vortex-watchdog") == watchdogs);
+        };
         for round in 0..20 {
             let runtime = Runtime::new(cpu(1_000)).unwrap();
-            assert_eq!(count_in_proc("task"), before + 1);
+            watched("a watchdog", 1);
             let hook = hook(&runtime, "allow");
             call(&hook, "/").unwrap();
             if round == 0 {
@@ -257,9 +272,10 @@ fn watchdogs_end() {
                 thread::sleep(Duration::from_millis(300));
             }
             drop(runtime);
-            assert_eq!(count_in_proc("task"), before + 1, "a held plugin keeps it");
+            // A held plugin keeps it.
+            watched("one watchdog", 1);
             drop(hook);
-            eventually("no watchdog", || count_in_proc("task") == before);
+            watched("no watchdog", 0);
         }
     });
 }
@@ -267,14 +283,16 @@ fn watchdogs_end() {
 /// A watchdog that sleeps wakes for the next call.
 #[test]
 fn a_sleeping_watchdog_wakes() {
-    let runtime = Runtime::new(cpu(10)).unwrap();
-    let spinning = hook(&runtime, "spin-on-bang");
-    let quick = WasmHook::new(runtime.load("allow", &fixture("allow")).unwrap()).unwrap();
-    // It sleeps after 128 rounds without a call, of half a millisecond at the most.
-    for pause in [0, 1, 20, 60, 62, 64, 66, 68, 70, 80, 100, 150, 300] {
-        thread::sleep(Duration::from_millis(pause));
-        call(&quick, "/").unwrap();
-        thread::sleep(Duration::from_millis(pause));
-        assert_fails!(call(&spinning, "/!"), SandboxError::CpuBudget { .. });
-    }
+    isolated(LIMIT, || {
+        let runtime = Runtime::new(cpu(10)).unwrap();
+        let spinning = hook(&runtime, "spin-on-bang");
+        let quick = WasmHook::new(runtime.load("allow", &fixture("allow")).unwrap()).unwrap();
+        // It sleeps after 128 rounds without a call, of half a millisecond at the most.
+        for pause in [0, 1, 20, 60, 62, 64, 66, 68, 70, 80, 100, 150, 300] {
+            thread::sleep(Duration::from_millis(pause));
+            call(&quick, "/").unwrap();
+            thread::sleep(Duration::from_millis(pause));
+            assert_fails!(call(&spinning, "/!"), SandboxError::CpuBudget { .. });
+        }
+    });
 }

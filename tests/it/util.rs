@@ -243,6 +243,16 @@ pub(crate) fn count_in_proc(dir: &str) -> usize {
         .count()
 }
 
+/// Threads of this process that have this name.
+pub(crate) fn threads_named(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks
+        // One may end between the listing and the look at it.
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|comm| comm.trim() == name)
+        .count()
+}
+
 /// Lines of a file under `/proc/self`, such as `maps`.
 pub(crate) fn lines_in_proc(file: &str) -> usize {
     let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap();

@@ -309,7 +309,10 @@ impl Answer {
         }
         match parse::echoed(&self.body, "x-consumer") {
             Some(consumer) => format!("{status}, upstream saw x-consumer: {consumer}"),
-            None => shortened(self.body.lines().next().unwrap_or_default()),
+            None => {
+                let first = self.body.lines().next().unwrap_or_default();
+                shortened(&format!("{status} {first}"))
+            }
         }
     }
 }
@@ -418,11 +421,15 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 1024];
-            let read = stream.read(&mut request).unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.extend(byte);
+            }
             let answer = "HTTP/1.1 503 x\r\nX-Reason: cpu budget\r\nContent-Length: 4\r\n\r\ndown";
             stream.write_all(answer.as_bytes()).unwrap();
-            String::from_utf8_lossy(&request[..read]).into_owned()
+            String::from_utf8_lossy(&request).into_owned()
         });
         let answer = Client::new(address).get("/spin", Some("k")).unwrap();
         assert_eq!(answer.status, 503);

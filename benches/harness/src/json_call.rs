@@ -7,7 +7,7 @@ use http::Request;
 use vortex_hook_core::{HookContext, HookInput, HookOutput, HookType};
 use vortex_sandbox::{Runtime, RuntimeConfig, WasmHook};
 
-use crate::bare::{BareGuest, encode};
+use crate::bare::BareGuest;
 use crate::compare::minima;
 use crate::report::{Report, Target};
 use crate::request::{REMOTE, ROUTE, check_answer, sample};
@@ -32,19 +32,21 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     };
     let fuel = WasmHook::new(runtime.load_with("api-key-fuel", &wasm, &with_fuel)?)?;
     let mut bare = BareGuest::new(&wasm)?;
+    let mut codec = BareGuest::new(&wasm)?;
     let mut exchange = BareGuest::new(&wasm)?;
 
     let request = sample()?;
-    let json = encode(&request)?;
+    let json = input(&request).to_json().to_vec();
     check_answer(&call(&default, &request)?)?;
     check_answer(&call(&fuel, &request)?)?;
+    check_answer(&codec.call_with_codec(&input(&request))?)?;
     let answer = bare.call(&request)?;
     ensure!(
         answer.allow && answer.modified && answer.status == 0 && answer.headers.len() == 1,
         "the bare guest answered {answer:?}"
     );
 
-    let [ours_ns, fuel_ns, bare_ns, exchange_ns] = minima(
+    let [ours_ns, fuel_ns, bare_ns, codec_ns, exchange_ns] = minima(
         ROUNDS,
         BATCH,
         [
@@ -52,6 +54,11 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
             &mut || call(&fuel, &request).map(|output| drop(black_box(output))),
             &mut || {
                 bare.call(black_box(&request))
+                    .map(|output| drop(black_box(output)))
+            },
+            &mut || {
+                codec
+                    .call_with_codec(&input(&request))
                     .map(|output| drop(black_box(output)))
             },
             &mut || {
@@ -72,15 +79,25 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         "wasmer alone with serde_json, no limits",
     );
     report.add(
+        "json_bare_same_codec_ns",
+        codec_ns,
+        "wasmer alone with the sandbox's JSON, no limits",
+    );
+    report.add(
         "json_bare_exchange_ns",
         exchange_ns,
-        "of it: the guest and its bytes, no host JSON",
+        "of both: the guest and its bytes, no JSON on the host",
     );
     report.add_with_target(
         "json_call_vs_bare",
         ours_ns / bare_ns,
         target,
         "interleaved minima",
+    );
+    report.add(
+        "json_call_vs_bare_same_codec",
+        ours_ns / codec_ns,
+        "interleaved minima: what the sandbox alone costs",
     );
     report.add(
         "exact_fuel_vs_default",
@@ -92,8 +109,12 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
 
 /// One call from a borrowed request to the output, its input encoded anew.
 pub(crate) fn call(hook: &WasmHook, request: &Request<()>) -> Result<HookOutput> {
-    let input = HookInput::from_request(HookType::PreRequest, black_box(request))
+    Ok(poll::call(hook, &HookContext::new(), &input(request))??)
+}
+
+/// A new input, of which nothing is encoded yet.
+fn input(request: &Request<()>) -> HookInput<'_> {
+    HookInput::from_request(HookType::PreRequest, black_box(request))
         .with_remote(REMOTE)
-        .with_route(ROUTE);
-    Ok(poll::call(hook, &HookContext::new(), &input)??)
+        .with_route(ROUTE)
 }

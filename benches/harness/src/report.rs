@@ -139,11 +139,12 @@ mod tests {
             later: 1.08,
         };
         report.add_with_target("a_long_name", 1.25, target, "a ratio");
-        assert_eq!(
-            report.table(),
-            "metric       value  target                  what\n\
-             a_ns         12346                          a minimum\n\
-             a_long_name  1.250  ≤ 1.3 met, later ≤ 1.08  a ratio\n"
-        );
+        let expected = [
+            "metric       value  target                   what",
+            "a_ns         12346                           a minimum",
+            "a_long_name  1.250  ≤ 1.3 met, later ≤ 1.08  a ratio",
+            "",
+        ];
+        assert_eq!(report.table(), expected.join("\n"));
     }
 }

@@ -42,32 +42,53 @@ fn write_headers<'h>(
     out.push(b'}');
 }
 
-/// Each name of a header map once, with all of its values.
-fn grouped(
-    headers: &HeaderMap,
-) -> impl Iterator<Item = (&HeaderName, impl Iterator<Item = &HeaderValue>)> {
-    headers
-        .keys()
-        .map(|name| (name, headers.get_all(name).iter()))
+/// [`write_headers`] for a header map, in one pass: the values of a name come one
+/// after the other.
+fn write_header_map(out: &mut Vec<u8>, headers: &HeaderMap) {
+    out.push(b'{');
+    let mut previous = None;
+    for (name, value) in headers {
+        if previous == Some(name) {
+            out.push(b',');
+        } else {
+            out.extend_from_slice(if previous.is_some() { b"],\"" } else { b"\"" });
+            write_canonical(out, name);
+            out.extend_from_slice(b"\":[");
+            previous = Some(name);
+        }
+        write_string(out, value.as_bytes());
+    }
+    if previous.is_some() {
+        out.push(b']');
+    }
+    out.push(b'}');
 }
 
 /// Canonical MIME case: the first letter and each after a hyphen in upper case
 /// (Go, `textproto.CanonicalMIMEHeaderKey`). A header name needs no escaping.
 fn write_canonical(out: &mut Vec<u8>, name: &HeaderName) {
+    let start = out.len();
+    out.extend_from_slice(name.as_str().as_bytes());
     let mut upper = true;
-    out.extend(name.as_str().bytes().map(|b| {
-        let b = if upper { b.to_ascii_uppercase() } else { b };
-        upper = b == b'-';
-        b
-    }));
+    for b in &mut out[start..] {
+        if upper {
+            b.make_ascii_uppercase();
+        }
+        upper = *b == b'-';
+    }
 }
 
 /// Writes a JSON string; each byte that is no part of valid UTF-8 becomes U+FFFD, as in Go.
 fn write_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
-    match std::str::from_utf8(bytes) {
-        Ok(text) => write_escaped(out, text),
-        Err(_) => write_escaped(out, &lossy(bytes)),
+    // Without an early end, this is a few vector instructions for most values.
+    let is_plain = bytes.iter().fold(true, |plain, &b| {
+        plain & (0x20..0x80).contains(&b) & (b != b'"') & (b != b'\\')
+    });
+    if is_plain {
+        out.extend_from_slice(bytes);
+    } else {
+        write_escaped(out, &lossy(bytes));
     }
     out.push(b'"');
 }

@@ -237,6 +237,9 @@ impl PluginHost {
         spec: PluginSpec,
     ) -> Result<Option<RegistrationId>, HostError> {
         let config = spec.config.as_ref().unwrap_or(self.runtime.config());
+        // Held from the load on: a plugin that is removed in between would be
+        // registered unloaded, and one that is replaced in its old version.
+        let mut placements = self.placements();
         let plugin = match self.load_with(&spec.reference, config) {
             Ok(plugin) => plugin,
             Err(error) if error.is_missing() && spec.skip_if_missing => {
@@ -245,7 +248,6 @@ impl PluginHost {
             }
             Err(error) => return Err(error),
         };
-        let mut placements = self.placements();
         placements.retain(|placement| placement.chain.strong_count() > 0);
         let id = chain.register(plugin.registration(&spec));
         placements.push(Placement {
@@ -296,7 +298,8 @@ impl PluginHost {
     /// Runs in flight that have not reached it yet fail there, as after any error of a hook.
     pub fn remove(&self, name: &PluginName) -> bool {
         let mut removed = false;
-        self.placements().retain(|placement| {
+        let mut placements = self.placements();
+        placements.retain(|placement| {
             if placement.spec.reference.name() != name {
                 return true;
             }
@@ -305,6 +308,7 @@ impl PluginHost {
             }
             false
         });
+        // Still under the lock, or else it could unload what is being added.
         self.runtime.unload(name.as_str()) || removed
     }
 

@@ -10,7 +10,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::Error as _;
 
-use super::{grouped, lossy, write_headers, write_string};
+use super::{lossy, write_header_map, write_string};
 use crate::{DecodeError, HookInput, HookType};
 
 pub(crate) fn encode_input(input: &HookInput<'_>) -> Vec<u8> {
@@ -28,7 +28,7 @@ pub(crate) fn encode_input(input: &HookInput<'_>) -> Vec<u8> {
     write_string(&mut out, input.path().as_bytes());
     out.extend_from_slice(b",\"headers\":");
     match input.headers() {
-        Some(headers) => write_headers(&mut out, grouped(headers)),
+        Some(headers) => write_header_map(&mut out, headers),
         None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(b",\"body\":");

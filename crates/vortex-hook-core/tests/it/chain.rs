@@ -139,7 +139,7 @@ fn a_later_hook_can_remove_what_an_earlier_one_set_and_the_reverse() {
         modified: true,
         ..HookOutput::allow()
     };
-    remove.headers.set(name("x"), vec![]);
+    assert!(remove.headers.set(name("x"), vec![]));
     let set = header("x", "1");
     let removed = run(&chain_of([
         gives("a", set.clone()),

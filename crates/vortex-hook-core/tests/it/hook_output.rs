@@ -338,7 +338,7 @@ fn an_output_is_written_and_read_back() {
         assert_eq!(HookOutput::from_json(&output.to_json()).unwrap(), output);
     }
     let mut output = HookOutput::allow();
-    output.headers.set(name("set-cookie"), values(&["a", "b"]));
+    assert!(output.headers.set(name("set-cookie"), values(&["a", "b"])));
     assert_eq!(
         String::from_utf8(output.to_json()).unwrap(),
         r#"{"allow":true,"modified":false,"headers":{"Set-Cookie":["a","b"]},"status":0}"#

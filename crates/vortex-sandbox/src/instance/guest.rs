@@ -77,19 +77,16 @@ impl Guest {
         let made = guarded(|| {
             with_reservation(Arc::clone(&reservation), || {
                 Instance::new(&mut store.0, &compiled.module, &imports! {})
+                    .map_err(instantiation_error)
             })
         });
-        let instance = match made {
-            Ok(Ok(instance)) => instance,
-            failed => {
+        let instance = match made.and_then(|made| made) {
+            Ok(instance) => instance,
+            Err(error) => {
                 // The store goes first, so that the memory is unmapped with the last of its owners.
                 drop(store);
                 meter.retire();
-                return Err(match failed {
-                    Ok(Err(error)) => instantiation_error(error),
-                    Err(panic) => panic,
-                    Ok(Ok(_)) => SandboxError::Spoiled,
-                });
+                return Err(error);
             }
         };
         let watchdog = Arc::clone(watchdog);

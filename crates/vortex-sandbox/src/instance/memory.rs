@@ -120,7 +120,7 @@ impl Reservation {
 
     /// Whether the guest was refused memory since the last call of this function.
     pub(crate) fn take_denied(&self) -> bool {
-        self.denied.swap(false, Ordering::Relaxed)
+        self.denied.load(Ordering::Relaxed) && self.denied.swap(false, Ordering::Relaxed)
     }
 
     /// Makes `len` bytes accessible in all, if that is allowed.

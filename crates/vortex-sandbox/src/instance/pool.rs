@@ -125,7 +125,10 @@ impl Pool {
     ) -> Result<Lease<'p>, SandboxError> {
         let (idle, compiled) = {
             let mut state = self.state();
-            (state.idle.pop(), state.compiled.clone())
+            match state.idle.pop() {
+                None => (None, state.compiled.clone()),
+                idle => (idle, None),
+            }
         };
         // A pool that was closed has none idle either.
         let guest = match idle {
