@@ -90,6 +90,13 @@ impl Store {
             .join(file)
     }
 
+    /// Flips the last bit of an installed module.
+    pub(crate) fn flip(&self, name: &str, version: &str) {
+        self.edit((name, version), "plugin.wasm", |wasm| {
+            *wasm.last_mut().unwrap() ^= 1;
+        });
+    }
+
     /// Changes a file of an installed version under the registry's eyes.
     pub(crate) fn edit(&self, (name, version): (&str, &str), file: &str, edit: fn(&mut Vec<u8>)) {
         let path = self.file(name, version, file);
@@ -123,11 +130,6 @@ pub(crate) fn sign(
         released_at: 1_750_000_000,
     };
     manifest.sign(wasm, release, &[key]).unwrap()
-}
-
-/// Flips the last bit of a file.
-pub(crate) fn flip(bytes: &mut Vec<u8>) {
-    *bytes.last_mut().unwrap() ^= 1;
 }
 
 pub(crate) fn reference(text: &str) -> PluginRef {

@@ -7,7 +7,7 @@ use vortex_plugins::{
     ChainOrder, HookType, HostError, PluginHost, Policy, RuntimeConfig, SandboxError,
 };
 
-use crate::facade::{REQUEST, Store, flip, manifest, reference, run, sign, spec, summary};
+use crate::facade::{REQUEST, Store, manifest, reference, run, sign, spec, summary};
 use crate::util::{cpu, fixture};
 
 /// Fails unless a result is an error of this shape.
@@ -68,13 +68,13 @@ fn a_missing_plugin_may_be_left_out() {
 /// is none; the chain stays as it was, and so does what the host knows of it.
 #[test]
 fn a_broken_plugin_is_never_left_out() {
-    type Check = fn(&HostError) -> bool;
-    let cases: [(&str, fn(&Store), Check); 10] = [
+    type Case = (&'static str, fn(&Store), fn(&HostError) -> bool);
+    let cases: [Case; 10] = [
         (
             "a flipped byte of the wasm",
             |store| {
                 store.put("bad", "1.0.0", "allow");
-                store.edit(("bad", "1.0.0"), "plugin.wasm", flip);
+                store.flip("bad", "1.0.0");
             },
             |error| is_corrupt(error, |d| matches!(d, Defect::Checksum { .. })),
         ),
@@ -162,7 +162,7 @@ fn a_broken_plugin_is_never_left_out() {
             |store| {
                 store.put("bad", "1.0.0", "allow");
                 store.put("bad", "1.1.0", "allow");
-                store.edit(("bad", "1.1.0"), "plugin.wasm", flip);
+                store.flip("bad", "1.1.0");
             },
             |error| is_corrupt(error, |d| matches!(d, Defect::Checksum { .. })),
         ),
@@ -229,7 +229,7 @@ fn permissive_trusts_strangers_but_no_damage() {
         let chain = host.chain(ChainOrder::default(), [spec(name)]).unwrap();
         let output = run(&chain, "/").unwrap();
         assert_eq!(summary(&output), format!("allow=false status={status}"));
-        store.edit((name, "1.0.0"), "plugin.wasm", flip);
+        store.flip(name, "1.0.0");
         assert_refused!(
             host.load(&reference(name)),
             HostError::Registry {
@@ -385,7 +385,7 @@ fn every_load_verifies() {
     assert_eq!(first.stats().calls, 1, "compiled again");
 
     let good = std::fs::read(store.file("counter", "1.0.0", "plugin.wasm")).unwrap();
-    store.edit(("counter", "1.0.0"), "plugin.wasm", flip);
+    store.flip("counter", "1.0.0");
     for _ in 0..2 {
         assert_refused!(
             host.load(&reference("counter")),

@@ -9,7 +9,7 @@ use vortex_plugins::{
 };
 
 use crate::facade::{
-    Gate, LIMIT, REQUEST, Store, flip, reference, run, run_as, spec, stopped_by, summary,
+    Gate, LIMIT, REQUEST, Store, reference, run, run_as, spec, stopped_by, summary,
 };
 use crate::util::{cpu, eventually, fixture, isolated, wat, within};
 
@@ -223,7 +223,7 @@ impl Drop for OnDrop<'_> {
 #[test]
 fn a_failed_replacement_changes_nothing() {
     let store = versions(&["counter", "no-handle", "imports-wasi", "allow", "deny"]);
-    store.edit(("gate", "4.0.0"), "plugin.wasm", flip);
+    store.flip("gate", "4.0.0");
     store.put_wasm("gate", "6.0.0", &[], &fixture("allow"));
     let host = store.host();
     let strict = chain_of(&host, "gate@^1");

@@ -13,7 +13,7 @@ pub enum HostError {
     #[error("cannot load plugin {reference}: {source}")]
     Registry {
         /// What was asked for.
-        reference: PluginRef,
+        reference: Box<PluginRef>,
         /// Why.
         #[source]
         source: RegistryError,
@@ -31,7 +31,7 @@ pub enum HostError {
         /// Its name.
         name: PluginName,
         /// Its version.
-        version: Version,
+        version: Box<Version>,
         /// Why.
         #[source]
         source: SandboxError,

@@ -168,7 +168,7 @@ impl PluginHost {
             }),
             Err(source) => Err(HostError::Sandbox {
                 name,
-                version,
+                version: Box::new(version),
                 source,
             }),
         }
@@ -181,7 +181,7 @@ impl PluginHost {
         reference: &PluginRef,
     ) -> Result<(PluginManifest, Vec<u8>, Digest, u32), HostError> {
         let fail = |source: RegistryError| HostError::Registry {
-            reference: reference.clone(),
+            reference: Box::new(reference.clone()),
             source,
         };
         let (name, version) = (reference.name(), reference.version());

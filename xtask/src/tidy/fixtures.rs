@@ -28,7 +28,7 @@ pub(super) fn untested(files: &[File]) -> Result<Vec<String>> {
 }
 
 fn holds_tests(path: &str) -> bool {
-    path.starts_with("tests/tests/")
+    path.starts_with("tests/it/")
         || path.strip_prefix("crates/").is_some_and(|rest| {
             rest.split_once('/')
                 .is_some_and(|(_, rest)| rest.starts_with("src/") || rest.starts_with("tests/"))
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn tests_are_where_they_belong() {
-        assert!(holds_tests("tests/tests/hostile.rs"));
+        assert!(holds_tests("tests/it/hostile.rs"));
         assert!(holds_tests("crates/vortex-sandbox/src/module/validate.rs"));
         assert!(holds_tests("crates/vortex-sandbox/tests/a.rs"));
         assert!(!holds_tests("examples/examples/gateway.rs"));

@@ -7,6 +7,7 @@
 )]
 
 mod chain;
+mod chain_runs;
 mod context;
 mod errors;
 mod header_changes;
