@@ -216,6 +216,11 @@ impl Dir {
         rustix::fs::renameat_with(&self.fd, name, &to.fd, to_name, RenameFlags::NOREPLACE)
     }
 
+    /// Moves a file into another directory, in the place of what is there.
+    pub(crate) fn replace(&self, name: &str, to: &Self, to_name: &str) -> Result<(), Errno> {
+        rustix::fs::renameat(&self.fd, name, &to.fd, to_name)
+    }
+
     /// Removes an empty directory.
     pub(crate) fn remove_empty_dir(&self, name: &str) -> Result<(), Errno> {
         rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)

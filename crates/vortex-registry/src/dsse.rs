@@ -83,6 +83,11 @@ impl Envelope {
 
     /// The envelope as JSON in base64, for a manifest's `signature` field.
     pub(crate) fn encode(&self) -> Result<String, RegistryError> {
+        Ok(STANDARD.encode(self.to_json()?))
+    }
+
+    /// The envelope as JSON.
+    pub(crate) fn to_json(&self) -> Result<Vec<u8>, RegistryError> {
         let wire = WireEnvelope {
             payload: STANDARD.encode(&self.payload),
             payload_type: self.payload_type.to_owned(),
@@ -95,15 +100,18 @@ impl Envelope {
                 })
                 .collect(),
         };
-        let json = serde_json::to_vec(&wire).map_err(|source| RegistryError::Json { source })?;
-        Ok(STANDARD.encode(json))
+        serde_json::to_vec(&wire).map_err(|source| RegistryError::Json { source })
+    }
+
+    /// Reads an envelope of the expected type in base64. Nothing of it is verified yet.
+    pub(crate) fn decode(payload_type: &'static str, text: &str) -> Result<Self, Defect> {
+        Self::from_json(payload_type, &base64("the envelope", text)?)
     }
 
     /// Reads an envelope of the expected type. Nothing of it is verified yet.
-    pub(crate) fn decode(payload_type: &'static str, text: &str) -> Result<Self, Defect> {
-        let json = base64("the envelope", text)?;
+    pub(crate) fn from_json(payload_type: &'static str, json: &[u8]) -> Result<Self, Defect> {
         let wire: WireEnvelope =
-            serde_json::from_slice(&json).map_err(|error| malformed(error.to_string()))?;
+            serde_json::from_slice(json).map_err(|error| malformed(error.to_string()))?;
         if wire.payload_type != payload_type {
             return Err(malformed(format!("payloadType is not {payload_type}")));
         }

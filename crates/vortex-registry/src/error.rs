@@ -8,8 +8,10 @@ use rustix::io::Errno;
 use semver::Version;
 
 use crate::digest::Digest;
+use crate::index::IndexDefect;
 use crate::key::KeyId;
 use crate::name::PluginName;
+use crate::refusal::Refusal;
 use crate::version::VersionSelector;
 
 /// Why the registry refused, or could not do, what was asked.
@@ -55,6 +57,24 @@ pub enum RegistryError {
     InvalidSelector {
         /// The text, shortened.
         selector: String,
+    },
+
+    /// The text is no pattern of names, see [`NamePattern`](crate::NamePattern).
+    #[error(
+        "invalid name pattern {pattern:?}: use a plugin name, or its letters, digits and `-` with `*` for any of them, at most 64 bytes"
+    )]
+    InvalidPattern {
+        /// The text, shortened.
+        pattern: String,
+    },
+
+    /// The policy file cannot be read, or asks for what cannot be.
+    #[error("{origin} is unusable: {reason}")]
+    InvalidPolicy {
+        /// Where the policy came from.
+        origin: String,
+        /// What is wrong, and in which field, key or rule.
+        reason: String,
     },
 
     /// The text is no digest or key id.
@@ -132,6 +152,24 @@ pub enum RegistryError {
         version: Version,
         /// The keys that claim to have signed it.
         key_ids: BTreeSet<KeyId>,
+    },
+
+    /// A rule of the policy or the fleet index refuses the plugin version.
+    #[error("plugin {name} {version} is refused: {refusal}")]
+    Refused {
+        /// The plugin.
+        name: PluginName,
+        /// Its version.
+        version: Version,
+        /// Which rule.
+        refusal: Box<Refusal>,
+    },
+
+    /// The fleet index is refused, or nothing may run for want of a good one.
+    #[error("the fleet index is unusable: {defect}")]
+    Index {
+        /// What is wrong with it.
+        defect: Box<IndexDefect>,
     },
 
     /// Unverified plugins were asked for, and the policy is strict.
@@ -335,6 +373,14 @@ impl RegistryError {
         Self::NotFound {
             name: name.clone(),
             version: version.into(),
+        }
+    }
+}
+
+impl From<IndexDefect> for RegistryError {
+    fn from(defect: IndexDefect) -> Self {
+        Self::Index {
+            defect: Box::new(defect),
         }
     }
 }

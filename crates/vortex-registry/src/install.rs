@@ -30,7 +30,9 @@ impl Registry {
     ///
     /// Before anything is written: [`RegistryError::Corrupt`] when manifest, module and
     /// signature do not belong together or are larger than the [`Limits`](crate::Limits),
-    /// [`RegistryError::Unsigned`] or [`RegistryError::UntrustedKey`] when the policy is strict.
+    /// [`RegistryError::Unsigned`] or [`RegistryError::UntrustedKey`] when the policy is strict,
+    /// [`RegistryError::Refused`] when one of its rules or the fleet index is against it,
+    /// [`RegistryError::Index`] when there is no usable fleet index and the policy requires one.
     ///
     /// With the store as it was: [`RegistryError::Conflict`] when the version is there with other
     /// contents, [`RegistryError::EqualPrecedence`] when a version is there that differs in build
@@ -46,7 +48,7 @@ impl Registry {
         let (manifest_limit, wasm_limit) = (self.limits.manifest_bytes, self.limits.wasm_bytes);
         self.check_size(manifest, layout::MANIFEST, json.len(), manifest_limit)?;
         self.check_size(manifest, layout::WASM, wasm.len(), wasm_limit)?;
-        admit(&self.policy, manifest, wasm)?;
+        self.with_authority(|authority| admit(authority, manifest, wasm))?;
 
         let store = Dir::create_store(&self.path)?;
         let lock = StoreLock::acquire(&store)?;

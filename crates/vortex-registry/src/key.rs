@@ -324,6 +324,9 @@ fn write_key_file(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), RegistryEr
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

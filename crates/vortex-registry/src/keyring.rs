@@ -25,6 +25,11 @@ impl Keyring {
         self.0.get(key_id)
     }
 
+    /// The keys, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &PublicKey> {
+        self.0.values()
+    }
+
     /// The number of keys.
     #[must_use]
     pub fn len(&self) -> usize {

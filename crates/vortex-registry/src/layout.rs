@@ -3,6 +3,8 @@
 //! ```text
 //! <store>/.lock                               held by whoever writes
 //! <store>/.staging/<random>/                  not yet published, or removed already
+//! <store>/.index.json                         the fleet index, signed
+//! <store>/.index.seen                         the number and digest of the highest one
 //! <store>/<name>/<version>/plugin.wasm        the module
 //! <store>/<name>/<version>/manifest.json      what it says about itself
 //! ```
@@ -18,9 +20,11 @@ use crate::error::{RegistryError, excerpt};
 use crate::name::PluginName;
 use crate::version::{MAX_VERSION_LEN, parse_version};
 
-/// No plugin name begins with a dot, so neither of these can be one.
+/// No plugin name begins with a dot, so none of the first four can be one.
 pub(crate) const LOCK: &str = ".lock";
 pub(crate) const STAGING: &str = ".staging";
+pub(crate) const INDEX: &str = ".index.json";
+pub(crate) const INDEX_SEEN: &str = ".index.seen";
 pub(crate) const WASM: &str = "plugin.wasm";
 pub(crate) const MANIFEST: &str = "manifest.json";
 
@@ -41,7 +45,7 @@ pub(crate) fn version_dir(version: &Version) -> Result<String, RegistryError> {
     Ok(text)
 }
 
-/// A directory of staging that nobody else uses.
+/// A file or directory of staging that nobody else uses.
 pub(crate) fn staged_dir() -> Result<String, RegistryError> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| RegistryError::Randomness {
@@ -52,7 +56,7 @@ pub(crate) fn staged_dir() -> Result<String, RegistryError> {
 
 /// Whether an entry of the store is the registry's own.
 pub(crate) fn is_internal(entry: &CStr) -> bool {
-    [LOCK, STAGING]
+    [LOCK, STAGING, INDEX, INDEX_SEEN]
         .map(str::as_bytes)
         .contains(&entry.to_bytes())
 }

@@ -3,7 +3,8 @@
 //! A plugin version is a WebAssembly module and a manifest, kept in
 //! `<store>/<name>/<version>/{plugin.wasm,manifest.json}`. Its author signs a
 //! [`Statement`] about both with an [Ed25519](PrivateKey) key; the operator's
-//! [`Policy`] says whose statements count. The [`Registry`] checks checksum and
+//! [`Policy`] says whose statements count for what, and a signed [`FleetIndex`]
+//! what has been revoked since. The [`Registry`] checks checksum and
 //! signature when a version is installed and again at every read: what lies on
 //! the disk is not trusted because it was trusted once.
 //!
@@ -37,10 +38,12 @@
 //! writes nothing, so a store may be mounted read-only. Linux only, since the
 //! store relies on directory handles and on a rename that never replaces.
 
+mod clock;
 mod digest;
 mod dir;
 mod dsse;
 mod error;
+mod index;
 mod install;
 mod key;
 mod keyring;
@@ -51,8 +54,10 @@ mod lock;
 mod manifest;
 mod name;
 mod policy;
+mod refusal;
 mod registry;
 mod remove;
+mod revocations;
 mod staging;
 mod statement;
 mod verify;
@@ -60,6 +65,7 @@ mod version;
 
 pub use digest::Digest;
 pub use error::{Defect, RegistryError};
+pub use index::{FleetIndex, IndexDefect};
 pub use install::InstallOutcome;
 pub use key::{KeyId, PrivateKey, PublicKey};
 pub use keyring::Keyring;
@@ -67,10 +73,12 @@ pub use limits::Limits;
 pub use list::{ListEntry, Status};
 pub use manifest::PluginManifest;
 pub use name::PluginName;
-pub use policy::{Mode, Policy};
+pub use policy::{Mode, NamePattern, Policy, Rule, Validity};
+pub use refusal::Refusal;
 pub use registry::Registry;
+pub use revocations::{PluginVersion, Revocations};
 pub use semver::{Version, VersionReq};
 pub use statement::{Release, Statement};
-pub use verify::{Trust, Unverified, Verified};
+pub use verify::{Loaded, MustStop, Trust, Unverified, Verified};
 pub use version::VersionSelector;
 pub use vortex_hook_core::HookType;

@@ -12,7 +12,7 @@ use crate::layout;
 use crate::manifest::PluginManifest;
 use crate::name::PluginName;
 use crate::registry::{Found, Registry};
-use crate::verify::{Trust, judge};
+use crate::verify::{Authority, Trust, judge};
 
 /// An entry of the store: a version of a plugin, or something that should not be there.
 #[derive(Debug)]
@@ -70,8 +70,13 @@ impl Registry {
     /// # Errors
     ///
     /// [`RegistryError::Io`] or [`RegistryError::TooManyEntries`] when the store itself cannot be
-    /// listed.
+    /// listed, [`RegistryError::Index`] when nothing in it may run, for want of a usable fleet
+    /// index.
     pub fn list(&self) -> Result<Vec<ListEntry>, RegistryError> {
+        self.with_authority(|authority| self.list_under(authority))
+    }
+
+    fn list_under(&self, authority: Authority<'_>) -> Result<Vec<ListEntry>, RegistryError> {
         let mut entries = Vec::new();
         let Some(store) = Dir::open_store(&self.path)? else {
             return Ok(entries);
@@ -88,7 +93,7 @@ impl Registry {
                 });
                 continue;
             };
-            if let Err(reason) = self.list_plugin(&store, &name, &mut entries) {
+            if let Err(reason) = self.list_plugin(authority, &store, &name, &mut entries) {
                 entries.push(ListEntry {
                     path: path_of(dir_name),
                     name: Some(name),
@@ -102,6 +107,7 @@ impl Registry {
 
     fn list_plugin(
         &self,
+        authority: Authority<'_>,
         store: &Dir,
         name: &PluginName,
         entries: &mut Vec<ListEntry>,
@@ -122,7 +128,7 @@ impl Registry {
         versions.sort();
         for (version, entry) in versions {
             let status = match &version {
-                Some(version) => self.status(&plugin, name, version),
+                Some(version) => self.status(authority, &plugin, name, version),
                 None => Some(Status::Foreign),
             };
             entries.extend(status.map(|status| ListEntry {
@@ -136,13 +142,19 @@ impl Registry {
     }
 
     /// What a version is like, unless it has just been removed.
-    fn status(&self, plugin: &Dir, name: &PluginName, version: &Version) -> Option<Status> {
+    fn status(
+        &self,
+        authority: Authority<'_>,
+        plugin: &Dir,
+        name: &PluginName,
+        version: &Version,
+    ) -> Option<Status> {
         let found = match self.read(plugin, name, version) {
             Ok(Found::Version(found)) => found,
             Ok(Found::Nothing | Found::Replaced) => return None,
             Err(reason) => return Some(corrupt(reason)),
         };
-        let judged = judge(&self.policy, (name, version), &found.manifest, &found.wasm);
+        let judged = judge(authority, (name, version), &found.manifest, &found.wasm);
         Some(match judged {
             Ok(trust) => Status::Intact {
                 manifest: Box::new(found.manifest),

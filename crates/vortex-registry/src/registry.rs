@@ -1,18 +1,23 @@
 //! The store, and how plugins are read from it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use semver::Version;
 
+use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::dir::{Dir, Fault};
 use crate::error::{Defect, RegistryError};
+use crate::index::Seen;
 use crate::layout;
 use crate::limits::Limits;
 use crate::manifest::PluginManifest;
 use crate::name::PluginName;
 use crate::policy::Policy;
-use crate::verify::{Candidate, Unverified, Verified, verify, verify_permissive};
+use crate::verify::{Authority, Candidate, Loaded, MustStop, Unverified, Verified};
+use crate::verify::{judge_loaded, verify, verify_permissive};
 use crate::version::VersionSelector;
 
 /// How often a read starts again because a version was removed under its eyes.
@@ -40,6 +45,8 @@ pub struct Registry {
     pub(crate) path: PathBuf,
     pub(crate) policy: Policy,
     pub(crate) limits: Limits,
+    pub(crate) clock: Clock,
+    pub(crate) seen: Arc<Seen>,
 }
 
 impl Registry {
@@ -58,6 +65,8 @@ impl Registry {
             path,
             policy,
             limits: Limits::default(),
+            clock: Clock::default(),
+            seen: Arc::default(),
         })
     }
 
@@ -65,6 +74,13 @@ impl Registry {
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// Takes the time from elsewhere than the system: for tests.
+    #[must_use]
+    pub fn with_clock(self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        let clock = Clock::new(now);
+        Self { clock, ..self }
     }
 
     /// Where the store is.
@@ -85,7 +101,8 @@ impl Registry {
         Digest::of(wasm)
     }
 
-    /// Reads a version that may run: intact and signed by trusted keys, whatever the mode.
+    /// Reads a version that may run: intact, signed as the policy asks and not revoked by it or
+    /// by the fleet index, whatever the mode.
     ///
     /// When the version that the selector means is corrupt or not trusted, that
     /// is the answer. There is no falling back to an older one, or else
@@ -94,14 +111,16 @@ impl Registry {
     /// # Errors
     ///
     /// [`RegistryError::NotFound`] when no version fits, [`RegistryError::Corrupt`],
-    /// [`RegistryError::Unsigned`] or [`RegistryError::UntrustedKey`] when it may not run,
+    /// [`RegistryError::Unsigned`], [`RegistryError::UntrustedKey`] or [`RegistryError::Refused`]
+    /// when it may not run, [`RegistryError::Index`] when nothing may run, for want of a usable
+    /// fleet index (see [`index`](Self::index)),
     /// [`RegistryError::TooManyEntries`] or [`RegistryError::Io`] when it cannot be read.
     pub fn get(
         &self,
         name: &PluginName,
         version: &VersionSelector,
     ) -> Result<Verified, RegistryError> {
-        verify(&self.policy, self.find(name, version)?)
+        self.with_authority(|authority| verify(authority, self.find(name, version)?))
     }
 
     /// Reads the highest version that is no prerelease, as [`get`](Self::get) does.
@@ -124,7 +143,74 @@ impl Registry {
         name: &PluginName,
         version: &VersionSelector,
     ) -> Result<Unverified, RegistryError> {
-        verify_permissive(&self.policy, self.find(name, version)?)
+        self.with_authority(|authority| verify_permissive(authority, self.find(name, version)?))
+    }
+
+    /// Which of the plugins that run must stop, because this policy or the fleet index in force
+    /// would not let them run any more: revoked since they were loaded, in most cases.
+    ///
+    /// Call it after [`update_index`](Self::update_index), and now and then, since another process
+    /// may have updated the index. What only the passing of time does, an index or a key that
+    /// expires, bars plugins from being loaded and stops none that runs. In permissive mode
+    /// nothing stops for want of signatures, as nothing is refused for that.
+    ///
+    /// ```
+    /// use vortex_registry::{FleetIndex, PluginManifest, Policy, PrivateKey, Refusal, Registry};
+    /// # use vortex_registry::{Release, Version};
+    ///
+    /// # let store = tempfile::tempdir()?;
+    /// # let wasm = b"\0asm\x01\0\0\0";
+    /// # let key = PrivateKey::generate()?;
+    /// # let release = Release { abi: 1, seq: 1, released_at: 1_750_000_000 };
+    /// # let manifest = PluginManifest::new("redirect".parse()?, Version::new(1, 2, 3), [], wasm)
+    /// #     .sign(wasm, release, &[&key])?;
+    /// let policy = Policy::strict([key.public_key()]).with_index_keys([key.public_key()], 1);
+    /// let registry = Registry::open(store.path(), policy)?;
+    /// # registry.install(&manifest, wasm)?;
+    /// let loaded = registry.get_latest(&"redirect".parse()?)?.loaded();
+    /// assert!(registry.must_stop([loaded.clone()])?.is_empty());
+    ///
+    /// let mut index = FleetIndex::new(1, 1_750_000_000, 4_000_000_000);
+    /// index.revocations.versions.insert("redirect@1.2.3".parse()?);
+    /// registry.update_index(&index.sign(&[&key])?)?;
+    /// let stops = registry.must_stop([loaded])?;
+    /// assert_eq!(stops[0].refusal, Refusal::RevokedVersion);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Index`] when the fleet index is unusable for another reason than its age,
+    /// [`RegistryError::Io`] when it cannot be read. Nobody knows then what must stop.
+    pub fn must_stop(
+        &self,
+        loaded: impl IntoIterator<Item = Loaded>,
+    ) -> Result<Vec<MustStop>, RegistryError> {
+        let index = self.index_in_force(self.clock.now())?;
+        let authority = Authority {
+            policy: &self.policy,
+            index: index.as_ref(),
+            now: None,
+        };
+        let stops = loaded.into_iter().filter_map(|plugin| {
+            let refusal = judge_loaded(authority, &plugin).err()?;
+            Some(MustStop { plugin, refusal })
+        });
+        Ok(stops.collect())
+    }
+
+    /// Does something under the policy and the fleet index of the moment.
+    pub(crate) fn with_authority<T>(
+        &self,
+        act: impl FnOnce(Authority<'_>) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        let now = self.clock.now();
+        let index = self.index_at(now)?;
+        act(Authority {
+            policy: &self.policy,
+            index: index.as_ref(),
+            now: Some(now),
+        })
     }
 
     /// Reads the version that the selector means. Nothing of it is checked.

@@ -34,6 +34,18 @@ impl Staging {
             name: layout::staged_dir()?,
         })
     }
+
+    /// Writes a file down to the disk, then puts it in the place of an old one.
+    ///
+    /// After a crash there is the old file or the new one, whole.
+    pub(crate) fn replace(&self, to: &Dir, name: &str, bytes: &[u8]) -> Result<(), RegistryError> {
+        let staged = self.reserve()?;
+        self.dir.write_new(&staged.name, bytes)?;
+        self.dir
+            .replace(&staged.name, to, name)
+            .map_err(|errno| to.write_error("replace", name, errno))?;
+        to.sync()
+    }
 }
 
 /// A place in the staging area.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Trust;
+use super::{Loaded, Trust};
 use crate::digest::Digest;
 use crate::manifest::PluginManifest;
 
@@ -54,6 +54,16 @@ impl Unverified {
     #[must_use]
     pub const fn digest(&self) -> Digest {
         self.manifest.checksum
+    }
+
+    /// What [`Registry::must_stop`](crate::Registry::must_stop) must know while it runs.
+    #[must_use]
+    pub fn loaded(&self) -> Loaded {
+        let (signers, statement) = match &self.trust {
+            Trust::Signed { signers, statement } => (signers.clone(), Some(&**statement)),
+            _ => Default::default(),
+        };
+        Loaded::new(&self.manifest, self.wasm.len(), signers, statement)
     }
 
     /// What the policy thinks of it.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::Loaded;
 use crate::digest::Digest;
 use crate::key::KeyId;
 use crate::manifest::PluginManifest;
@@ -52,6 +53,17 @@ impl Verified {
     #[must_use]
     pub const fn signers(&self) -> &BTreeSet<KeyId> {
         &self.signers
+    }
+
+    /// What [`Registry::must_stop`](crate::Registry::must_stop) must know while it runs.
+    #[must_use]
+    pub fn loaded(&self) -> Loaded {
+        Loaded::new(
+            &self.manifest,
+            self.wasm.len(),
+            self.signers.clone(),
+            Some(&self.statement),
+        )
     }
 
     /// What they have signed.

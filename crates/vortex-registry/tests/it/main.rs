@@ -7,13 +7,19 @@
 
 mod concurrency;
 mod failure;
+mod fleet_index;
+mod flips;
 mod go_store;
+mod index_trust;
 mod install;
 mod irregular;
 mod keys;
 mod list;
 mod names;
+mod policy_file;
+mod random_names;
 mod read_only;
+mod rules;
 mod selection;
 mod support;
 mod tampering;
