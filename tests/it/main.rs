@@ -6,6 +6,7 @@ mod facade_install;
 mod facade_reference;
 mod facade_refusals;
 mod facade_replace;
+mod facade_revoke;
 mod facade_stop;
 mod sandbox_budgets;
 mod sandbox_bulk;

@@ -137,7 +137,7 @@ fn calls_race_with_loads_and_unloads() {
                             }
                         }
                         let Some(hook) = &held else { continue };
-                        for _ in 0..20 {
+                        for _ in 0..2_000 {
                             match call(hook, "/") {
                                 Ok(output) => {
                                     assert_eq!(output.deny_status(), status_of(hook));

@@ -10,7 +10,7 @@ use crate::PluginRef;
 #[non_exhaustive]
 pub enum HostError {
     /// The store or the policy refuses it, or it is not there.
-    #[error("cannot load plugin {reference}: {source}")]
+    #[error("cannot load plugin {reference}")]
     Registry {
         /// What was asked for.
         reference: Box<PluginRef>,
@@ -18,15 +18,15 @@ pub enum HostError {
         #[source]
         source: RegistryError,
     },
-    /// The store cannot be opened.
-    #[error("cannot open the plugin store: {source}")]
+    /// The store cannot be opened, or its fleet index not be used.
+    #[error("cannot use the plugin store")]
     Store {
         /// Why.
         #[source]
         source: RegistryError,
     },
     /// The sandbox refuses its module.
-    #[error("cannot run plugin {name} {version}: {source}")]
+    #[error("cannot run plugin {name} {version}")]
     Sandbox {
         /// Its name.
         name: PluginName,
@@ -37,7 +37,7 @@ pub enum HostError {
         source: SandboxError,
     },
     /// The limits are not acceptable, or the runtime cannot start.
-    #[error("cannot start the plugin runtime: {source}")]
+    #[error("cannot start the plugin runtime")]
     Runtime {
         /// Why.
         #[source]

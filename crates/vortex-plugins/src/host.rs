@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use vortex_hook_core::{ChainOrder, HookChain, HookType, Registration, RegistrationId};
 use vortex_registry::{
-    Digest, Mode, PluginManifest, PluginName, Policy, Registry, RegistryError, Trust, Version,
+    Digest, Loaded, Mode, MustStop, PluginManifest, PluginName, Policy, Registry, RegistryError,
+    Trust, Version,
 };
 use vortex_sandbox::{Runtime, RuntimeConfig, WasmHook};
 
@@ -34,6 +35,8 @@ pub struct LoadedPlugin {
     hook_types: Vec<HookType>,
     digest: Digest,
     hook: WasmHook,
+    /// What a later revocation is held against.
+    loaded: Loaded,
 }
 
 impl LoadedPlugin {
@@ -83,6 +86,7 @@ struct Placement {
     chain: Weak<HookChain>,
     id: RegistrationId,
     spec: PluginSpec,
+    plugin: LoadedPlugin,
 }
 
 impl PluginHost {
@@ -137,7 +141,8 @@ impl PluginHost {
         reference: &PluginRef,
         config: &RuntimeConfig,
     ) -> Result<LoadedPlugin, HostError> {
-        let (manifest, wasm, digest, abi) = self.read(reference)?;
+        let (manifest, wasm, loaded, abi) = self.read(reference)?;
+        let digest = manifest.checksum;
         let PluginManifest {
             name,
             version,
@@ -150,11 +155,11 @@ impl PluginHost {
         if hook_types.is_empty() {
             return Err(HostError::NoHookTypes { name, version });
         }
-        let loaded = self
+        let running = self
             .runtime
             .get(name.as_str())
             .filter(|p| p.digest() == *digest.as_bytes() && p.config() == config);
-        let plugin = match loaded {
+        let plugin = match running {
             Some(plugin) => Ok(plugin),
             None => self.runtime.load_with(name.as_str(), &wasm, config),
         };
@@ -165,6 +170,7 @@ impl PluginHost {
                 hook_types,
                 digest,
                 hook,
+                loaded,
             }),
             Err(source) => Err(HostError::Sandbox {
                 name,
@@ -179,7 +185,7 @@ impl PluginHost {
     fn read(
         &self,
         reference: &PluginRef,
-    ) -> Result<(PluginManifest, Vec<u8>, Digest, u32), HostError> {
+    ) -> Result<(PluginManifest, Vec<u8>, Loaded, u32), HostError> {
         let fail = |source: RegistryError| HostError::Registry {
             reference: Box::new(reference.clone()),
             source,
@@ -189,8 +195,8 @@ impl PluginHost {
             Mode::Strict => {
                 let plugin = self.registry.get(name, version).map_err(fail)?;
                 let abi = plugin.statement().release().abi;
-                let (manifest, digest) = (plugin.manifest().clone(), plugin.digest());
-                Ok((manifest, plugin.into_wasm(), digest, abi))
+                let (manifest, loaded) = (plugin.manifest().clone(), plugin.loaded());
+                Ok((manifest, plugin.into_wasm(), loaded, abi))
             }
             Mode::Permissive => {
                 let plugin = self.registry.get_permissive(name, version).map_err(fail)?;
@@ -201,8 +207,8 @@ impl PluginHost {
                         ABI
                     }
                 };
-                let (manifest, digest) = (plugin.manifest().clone(), plugin.digest());
-                Ok((manifest, plugin.into_wasm(), digest, abi))
+                let (manifest, loaded) = (plugin.manifest().clone(), plugin.loaded());
+                Ok((manifest, plugin.into_wasm(), loaded, abi))
             }
         }
     }
@@ -254,6 +260,7 @@ impl PluginHost {
             chain: Arc::downgrade(chain),
             id,
             spec,
+            plugin,
         });
         Ok(Some(id))
     }
@@ -288,6 +295,7 @@ impl PluginHost {
             if let Some(chain) = placement.chain.upgrade() {
                 replaced += usize::from(chain.replace(placement.id, registration));
             }
+            placement.plugin = plugin;
         }
         Ok(replaced)
     }
@@ -306,10 +314,49 @@ impl PluginHost {
             if let Some(chain) = placement.chain.upgrade() {
                 removed |= chain.unregister(placement.id);
             }
+            placement.plugin.hook.plugin().retire();
             false
         });
         // Still under the lock, or else it could unload what is being added.
         self.runtime.unload(name.as_str()) || removed
+    }
+
+    /// Stops the plugins that policy and fleet index no longer let run, and returns
+    /// them with the reasons. Call it after each [`Registry::update_index`], and
+    /// from time to time where another process updates it.
+    ///
+    /// A stopped plugin keeps its place in its chains and fails there, so that what
+    /// it guarded stays guarded; [`PluginHost::replace`] puts a good version there,
+    /// [`PluginHost::remove`] takes it out.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError::Store`] when the fleet index cannot be read or trusted.
+    pub fn stop_revoked(&self) -> Result<Vec<MustStop>, HostError> {
+        let placements = self.placements();
+        let loaded = placements.iter().map(|p| p.plugin.loaded.clone());
+        let stops = self
+            .registry
+            .must_stop(loaded)
+            .map_err(|source| HostError::Store { source })?;
+        for placement in placements.iter() {
+            let plugin = placement.plugin.hook.plugin();
+            if stops
+                .iter()
+                .any(|stop| stop.plugin == placement.plugin.loaded)
+            {
+                // Or else a later load of the same module would find it here.
+                if self
+                    .runtime
+                    .get(plugin.name())
+                    .is_some_and(|p| Arc::ptr_eq(&p, plugin))
+                {
+                    self.runtime.unload(plugin.name());
+                }
+                plugin.retire();
+            }
+        }
+        Ok(stops)
     }
 
     fn placements(&self) -> MutexGuard<'_, Vec<Placement>> {

@@ -127,8 +127,9 @@ impl Plugin {
         self.pool.warm()
     }
 
-    /// Refuses calls from now on and frees what those in flight do not use.
-    pub(crate) fn retire(&self) {
+    /// Refuses calls from now on, with [`SandboxError::Unloaded`], and frees what
+    /// those in flight do not use. There is no way back.
+    pub fn retire(&self) {
         self.pool.close();
     }
 

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_timer::Delay;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 use vortex_hook_core::HookContext;
 
 use super::guest::Guest;
@@ -156,9 +156,12 @@ impl Pool {
 
     /// Makes one instance and keeps it, so that the first call finds it.
     pub(crate) fn warm(&self) -> Result<(), SandboxError> {
-        let permit = self.permits.try_acquire();
-        let permit = permit.map_err(|_| self.saturated(Duration::ZERO))?;
-        self.lease(permit, &HookContext::new()).map(drop)
+        match self.permits.try_acquire() {
+            Ok(permit) => self.lease(permit, &HookContext::new()).map(drop),
+            // Then there are instances, and busy ones at that.
+            Err(TryAcquireError::NoPermits) => Ok(()),
+            Err(TryAcquireError::Closed) => Err(self.unloaded()),
+        }
     }
 
     /// Frees the instances that wait, and the code as soon as no call runs it.
