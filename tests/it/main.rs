@@ -8,6 +8,7 @@ mod facade_refusals;
 mod facade_replace;
 mod facade_revoke;
 mod facade_stop;
+mod sandbox_artifact;
 mod sandbox_budgets;
 mod sandbox_bulk;
 mod sandbox_deep_traps;

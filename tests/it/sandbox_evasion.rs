@@ -228,6 +228,18 @@ fn compile_bombs_of_loops_and_signatures_are_refused() {
             .collect::<String>(),
         ")".repeat(100)
     );
+    let branches = format!(
+        "(module (memory 1) (func (local{}) {}))",
+        " i32".repeat(4_000),
+        "(br_if 0 (local.get 0))".repeat(251)
+    );
+    let values = " i64".repeat(64);
+    let calls = format!(
+        "(module (memory 1) (func (param{values}) (result{values}) unreachable) (func {} {} {}))",
+        "(i64.const 0)".repeat(64),
+        "(call 0)".repeat(1_563),
+        "drop ".repeat(64)
+    );
     let signatures: String = (0..1_000)
         .map(|i| {
             format!(
@@ -239,6 +251,8 @@ fn compile_bombs_of_loops_and_signatures_are_refused() {
     for (text, name) in [
         (loops, "merged_locals"),
         (blocks, "merged_locals"),
+        (branches, "block_locals"),
+        (calls, "call_values"),
         (format!("(module {signatures})"), "signatures"),
         (
             format!("(module (type (func (param{}))))", " i32".repeat(129)),

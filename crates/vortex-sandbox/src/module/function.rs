@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use wasmer::wasmparser::{
-    FuncValidator, FunctionBody, Operator, OperatorsReader, WasmModuleResources,
+    CompositeInnerType, FuncValidator, FunctionBody, Operator, OperatorsReader, WasmModuleResources,
 };
 
 use super::validate::{cap, invalid};
@@ -33,7 +33,7 @@ pub(crate) fn check<R: WasmModuleResources>(
     }
     function.read_locals(&mut reader).map_err(invalid)?;
     let metered = config.max_fuel.is_some();
-    let (mut blocks, mut targets) = (0u64, 0u64);
+    let (mut blocks, mut targets, mut call_values) = (0u64, 0u64, 0u64);
     let mut merges = Merges::default();
     let mut operators = OperatorsReader::new(reader);
     while !operators.eof() {
@@ -47,6 +47,13 @@ pub(crate) fn check<R: WasmModuleResources>(
         }
         blocks += new_blocks(&operator, metered);
         cap("blocks", blocks, limits.blocks)?;
+        cap(
+            "block_locals",
+            blocks.saturating_mul(locals),
+            limits.block_locals,
+        )?;
+        call_values += values_of_call(&operator, function.resources());
+        cap("call_values", call_values, limits.call_values)?;
         if let Operator::BrTable { targets: table } = &operator {
             targets += u64::from(table.len());
             cap("branch_targets", targets, limits.branch_targets)?;
@@ -61,6 +68,22 @@ pub(crate) fn check<R: WasmModuleResources>(
         cap("operand_stack", stack, limits.operand_stack)?;
     }
     operators.finish().map_err(invalid)
+}
+
+/// Parameters and results of a call; an index that names nothing is left to the validator.
+fn values_of_call(operator: &Operator<'_>, resources: &impl WasmModuleResources) -> u64 {
+    let index = match operator {
+        Operator::Call { function_index } => resources.type_index_of_function(*function_index),
+        Operator::CallIndirect { type_index, .. } => Some(*type_index),
+        _ => None,
+    };
+    match index.and_then(|index| resources.sub_type_at(index)) {
+        Some(ty) => match &ty.composite_type.inner {
+            CompositeInnerType::Func(func) => (func.params().len() + func.results().len()) as u64,
+            _ => 0,
+        },
+        None => 0,
+    }
 }
 
 /// Blocks of the compiler's that an operator makes, once it is instrumented.

@@ -17,7 +17,7 @@ pub struct ModuleLimits {
     pub signatures: u64,
     /// Functions: 100,000.
     pub functions: u64,
-    /// The body of one function, in bytes: 512 KiB.
+    /// The body of one function, in bytes: 256 KiB.
     pub function_bytes: u64,
     /// Locals of one function, its parameters aside: 4,096.
     pub locals: u64,
@@ -28,6 +28,10 @@ pub struct ModuleLimits {
     /// Locals that change on the ways that meet at the beginning of a loop or the end
     /// of a block, summed over the loops and blocks of one function: 16,384.
     pub merged_locals: u64,
+    /// Locals times blocks of one function: 1,000,000.
+    pub block_locals: u64,
+    /// Parameters and results of all calls of one function: 200,000.
+    pub call_values: u64,
     /// How deep blocks are nested: 512.
     pub nesting: u64,
     /// Values that are live at once on the operand stack: 1,024.
@@ -58,10 +62,12 @@ impl Default for ModuleLimits {
             signature: 128,
             signatures: 40_000,
             functions: 100_000,
-            function_bytes: 512 << 10,
+            function_bytes: 256 << 10,
             locals: 4_096,
             blocks: 10_000,
             merged_locals: 16_384,
+            block_locals: 1_000_000,
+            call_values: 200_000,
             nesting: 512,
             operand_stack: 1_024,
             branch_targets: 10_000,
