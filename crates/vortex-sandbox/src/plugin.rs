@@ -13,6 +13,7 @@ use crate::instance::guest::{CallFailure, Guest};
 use crate::instance::pool::{Lease, Pool};
 use crate::instance::watchdog::Watchdog;
 use crate::module::compile::Compiled;
+use crate::module::validate::require;
 use crate::value::{self, Values};
 use crate::{ExportType, RuntimeConfig, SandboxError};
 
@@ -233,22 +234,7 @@ impl PluginInstance<'_> {
             params: value::names(P::TYPES),
             results: value::names(R::TYPES),
         };
-        match self.plugin.exports().find(|(name, _)| *name == export) {
-            Some((_, found)) if *found == expected => {}
-            Some((_, found)) => {
-                return Err(SandboxError::MistypedExport {
-                    export: export.to_owned(),
-                    found: found.to_string(),
-                    expected: expected.to_string(),
-                });
-            }
-            None => {
-                return Err(SandboxError::MissingExport {
-                    export: export.to_owned(),
-                    expected: expected.to_string(),
-                });
-            }
-        }
+        require(&self.plugin.exports, export, &expected)?;
         let params = value::to_wasmer(&params.into_values());
         let results = self.lease.on_budget(&HookContext::new(), |running| {
             Ok::<_, CallFailure>(running.guest.call_dynamic(export, &params)?)

@@ -8,7 +8,7 @@
 
 use super::guest_memory::GuestRange;
 use crate::instance::guest::{CallFailure, Running};
-use crate::module::validate::ExportType;
+use crate::module::validate::{ExportType, require};
 use crate::{RuntimeConfig, SandboxError};
 
 /// Checks that a module speaks this ABI.
@@ -22,30 +22,9 @@ pub(crate) fn check_exports(exports: &[(String, ExportType)]) -> Result<(), Sand
         ("alloc", function(&["i32"], &["i32"])),
         ("handle", function(&["i32", "i32"], &["i64"])),
     ] {
-        match find(exports, export) {
-            Some(found) if *found == expected => {}
-            Some(found) => {
-                return Err(SandboxError::MistypedExport {
-                    export: export.to_owned(),
-                    found: found.to_string(),
-                    expected: expected.to_string(),
-                });
-            }
-            None => {
-                return Err(SandboxError::MissingExport {
-                    export: export.to_owned(),
-                    expected: expected.to_string(),
-                });
-            }
-        }
+        require(exports, export, &expected)?;
     }
     Ok(())
-}
-
-fn find<'e>(exports: &'e [(String, ExportType)], name: &str) -> Option<&'e ExportType> {
-    exports
-        .iter()
-        .find_map(|(export, ty)| (export == name).then_some(ty))
 }
 
 /// One call: the guest's answer to `input`, as bytes that nobody has looked at yet.

@@ -26,6 +26,26 @@ const FEATURES: WasmFeatures = WasmFeatures::FLOATS
     .union(WasmFeatures::CALL_INDIRECT_OVERLONG)
     .union(WasmFeatures::SIMD);
 
+/// Checks that a module has an export of this name and type.
+pub(crate) fn require(
+    exports: &[(String, ExportType)],
+    name: &str,
+    expected: &ExportType,
+) -> Result<(), SandboxError> {
+    match exports.iter().find(|(export, _)| export == name) {
+        Some((_, found)) if found == expected => Ok(()),
+        Some((_, found)) => Err(SandboxError::MistypedExport {
+            export: name.to_owned(),
+            found: found.to_string(),
+            expected: expected.to_string(),
+        }),
+        None => Err(SandboxError::MissingExport {
+            export: name.to_owned(),
+            expected: expected.to_string(),
+        }),
+    }
+}
+
 /// How many imports an error names.
 const MAX_IMPORTS_NAMED: usize = 16;
 
