@@ -81,6 +81,10 @@ impl LoadedPlugin {
     }
 }
 
+/// A plugin as the registry has verified it, and the ABI in its signed statement;
+/// an unsigned plugin can only be one of ABI 1.
+type Read = (PluginManifest, Vec<u8>, Loaded, u32);
+
 #[derive(Debug)]
 struct Placement {
     chain: Weak<HookChain>,
@@ -141,16 +145,28 @@ impl PluginHost {
         reference: &PluginRef,
         config: &RuntimeConfig,
     ) -> Result<LoadedPlugin, HostError> {
-        let (manifest, wasm, loaded, abi) = self.read(reference)?;
+        self.start(&self.read(reference)?, config)
+    }
+
+    /// Compiles what was read, unless it runs already, and makes its first instance.
+    fn start(
+        &self,
+        (manifest, wasm, loaded, abi): &Read,
+        config: &RuntimeConfig,
+    ) -> Result<LoadedPlugin, HostError> {
         let digest = manifest.checksum;
         let PluginManifest {
             name,
             version,
             hook_types,
             ..
-        } = manifest;
-        if abi != ABI {
-            return Err(HostError::Abi { name, version, abi });
+        } = manifest.clone();
+        if *abi != ABI {
+            return Err(HostError::Abi {
+                name,
+                version,
+                abi: *abi,
+            });
         }
         if hook_types.is_empty() {
             return Err(HostError::NoHookTypes { name, version });
@@ -161,7 +177,7 @@ impl PluginHost {
             .filter(|p| p.digest() == *digest.as_bytes() && p.config() == config);
         let plugin = match running {
             Some(plugin) => Ok(plugin),
-            None => self.runtime.load_with(name.as_str(), &wasm, config),
+            None => self.runtime.load_with(name.as_str(), wasm, config),
         };
         match plugin.and_then(WasmHook::new) {
             Ok(hook) => Ok(LoadedPlugin {
@@ -170,7 +186,7 @@ impl PluginHost {
                 hook_types,
                 digest,
                 hook,
-                loaded,
+                loaded: loaded.clone(),
             }),
             Err(source) => Err(HostError::Sandbox {
                 name,
@@ -180,12 +196,8 @@ impl PluginHost {
         }
     }
 
-    /// What the registry returns under its policy, and the ABI in the signed
-    /// statement; an unsigned plugin can only be one of ABI 1.
-    fn read(
-        &self,
-        reference: &PluginRef,
-    ) -> Result<(PluginManifest, Vec<u8>, Loaded, u32), HostError> {
+    /// What the registry returns under its policy.
+    fn read(&self, reference: &PluginRef) -> Result<Read, HostError> {
         let fail = |source: RegistryError| HostError::Registry {
             reference: Box::new(reference.clone()),
             source,
@@ -277,15 +289,20 @@ impl PluginHost {
     pub fn replace(&self, reference: &PluginRef) -> Result<usize, HostError> {
         let mut placements = self.placements();
         placements.retain(|placement| placement.chain.strong_count() > 0);
-        let name = reference.name();
-        // Everything is loaded before anything is replaced.
-        let mut replacements = Vec::new();
-        for placement in placements
+        let places: Vec<_> = placements
             .iter_mut()
-            .filter(|p| p.spec.reference.name() == name)
-        {
+            .filter(|p| p.spec.reference.name() == reference.name())
+            .collect();
+        if places.is_empty() {
+            return Ok(0);
+        }
+        // It is read once, so that every place gets the same version, and
+        // everything is loaded before anything is replaced.
+        let read = self.read(reference)?;
+        let mut replacements = Vec::new();
+        for placement in places {
             let config = placement.spec.config.as_ref();
-            let plugin = self.load_with(reference, config.unwrap_or(self.runtime.config()))?;
+            let plugin = self.start(&read, config.unwrap_or(self.runtime.config()))?;
             replacements.push((placement, plugin));
         }
         let mut replaced = 0;
