@@ -209,8 +209,8 @@ impl HookChain {
     /// Runs the hooks of the input's type in order and merges what they answer.
     ///
     /// A denial stops the chain and keeps the changes made so far. A later
-    /// hook's value for a header replaces an earlier one's. The first status
-    /// that any hook sets wins. An empty chain allows. Changes that would take
+    /// hook's value for a header replaces an earlier one's, and so does its body.
+    /// The first status that any hook sets wins. An empty chain allows. Changes that would take
     /// a run past [`HeaderChanges::MAX_NAMES`](crate::HeaderChanges::MAX_NAMES)
     /// fail the hook that made them; a denial stands and loses its own.
     ///
@@ -230,7 +230,14 @@ impl HookChain {
             if cx.is_expired() {
                 return Err(ChainError::DeadlineExceeded { hook: hook() });
             }
-            let answer = match cx.until_cancelled(registration.hook.call(cx, input)).await {
+            if cx.is_cancelled() {
+                return Err(ChainError::Cancelled { hook: hook() });
+            }
+            let answer = match registration.hook.call_now(cx, input) {
+                None => cx.until_cancelled(registration.hook.call(cx, input)).await,
+                answer => answer,
+            };
+            let answer = match answer {
                 Some(answer) => answer.and_then(|output| {
                     let name = registration.name.as_ref();
                     tracing::debug!(%name, allow = output.allow, "hook {hook_type}");
@@ -294,6 +301,11 @@ fn merge(merged: &mut HookOutput, output: HookOutput) -> Result<(), HookError> {
             return Err(HookError::new(InvalidHeader::TooMany));
         }
     }
+    merged.body = match merged.body.take() {
+        // An earlier hook's body is for what goes on.
+        earlier if output.allow => output.body.or(earlier),
+        _ => output.body,
+    };
     merged.status = merged.status.or(output.status);
     merged.allow = output.allow;
     Ok(())

@@ -1,9 +1,12 @@
 //! What a hook may know of the time it has.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use tokio_util::sync::CancellationToken;
+
+use crate::Exchange;
 
 /// The deadline and the cancellation of one run of a chain.
 ///
@@ -29,6 +32,7 @@ pub use tokio_util::sync::CancellationToken;
 pub struct HookContext {
     deadline: Option<Instant>,
     cancellation: Option<CancellationToken>,
+    exchange: Option<Arc<Exchange>>,
 }
 
 impl HookContext {
@@ -57,6 +61,19 @@ impl HookContext {
     pub fn with_cancellation(mut self, token: CancellationToken) -> Self {
         self.cancellation = Some(token);
         self
+    }
+
+    /// Sets the exchange that the run belongs to.
+    #[must_use]
+    pub fn with_exchange(mut self, exchange: Arc<Exchange>) -> Self {
+        self.exchange = Some(exchange);
+        self
+    }
+
+    /// The exchange that the run belongs to, if one was given.
+    #[must_use]
+    pub fn exchange(&self) -> Option<&Exchange> {
+        self.exchange.as_deref()
     }
 
     /// The deadline, if there is one.

@@ -70,12 +70,29 @@ pub enum ChainError {
     },
 }
 
-/// Why bytes are no hook input or output in JSON.
+/// Why bytes are no hook input or output.
 #[derive(Debug, thiserror::Error)]
 #[error("invalid {what}: {detail}")]
 pub struct DecodeError {
     what: &'static str,
     detail: String,
+}
+
+/// Why there is no frame of an input.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The frame is larger than the room for it.
+    #[error("an input frame of {len} bytes exceeds the plugin's input buffer of {max} bytes")]
+    InputTooLarge {
+        /// Length of the frame, in bytes.
+        len: usize,
+        /// What there is room for, in bytes.
+        max: usize,
+    },
+    /// The input names no hook type, which a frame must.
+    #[error("the hook input has no type: make it with `HookInput::new`")]
+    NoHookType,
 }
 
 impl DecodeError {
@@ -84,7 +101,14 @@ impl DecodeError {
     const MAX_DETAIL: usize = 256;
 
     pub(crate) fn new(what: &'static str, error: &serde_json::Error) -> Self {
-        let mut detail = error.to_string();
+        Self::detailed(what, error.to_string())
+    }
+
+    pub(crate) fn frame(rule: &str) -> Self {
+        Self::detailed("output frame", rule.to_owned())
+    }
+
+    fn detailed(what: &'static str, mut detail: String) -> Self {
         if let Some((end, _)) = detail.char_indices().nth(Self::MAX_DETAIL) {
             detail.truncate(end);
             detail.push('…');

@@ -36,6 +36,19 @@ pub trait Hook: Send + Sync {
     ///
     /// Any [`HookError`]; the registration's [`FailPolicy`](crate::FailPolicy) says what it means.
     async fn call(&self, cx: &HookContext, input: &HookInput<'_>) -> Result<HookOutput, HookError>;
+
+    /// [`Hook::call`] for a hook that can decide at once, without a future.
+    ///
+    /// A chain asks this first. `None`, the default, sends it to [`Hook::call`];
+    /// a hook that returns it must not have decided anything yet.
+    fn call_now(
+        &self,
+        cx: &HookContext,
+        input: &HookInput<'_>,
+    ) -> Option<Result<HookOutput, HookError>> {
+        let _ = (cx, input);
+        None
+    }
 }
 
 /// A hook from a closure that decides at once.
@@ -73,6 +86,14 @@ where
 {
     async fn call(&self, cx: &HookContext, input: &HookInput<'_>) -> Result<HookOutput, HookError> {
         (self.0)(cx, input)
+    }
+
+    fn call_now(
+        &self,
+        cx: &HookContext,
+        input: &HookInput<'_>,
+    ) -> Option<Result<HookOutput, HookError>> {
+        Some((self.0)(cx, input))
     }
 }
 

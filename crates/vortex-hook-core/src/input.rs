@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use http::{HeaderMap, Method, Request};
+use http::uri::Authority;
+use http::{HeaderMap, Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use crate::{HookType, wire};
@@ -11,8 +12,8 @@ use crate::{HookType, wire};
 /// One request, response or connection, as a hook sees it.
 ///
 /// It borrows what it can: a gateway makes one from the parts it has, without
-/// copying headers or body. The JSON that sandboxed plugins read is written
-/// once per input, however many plugins read it.
+/// copying headers or body. What sandboxed plugins read, JSON or frame, is
+/// written once per input, however many plugins read it.
 ///
 /// ```
 /// use vortex_hook_core::{HookInput, HookType};
@@ -30,11 +31,17 @@ pub struct HookInput<'a> {
     pub(crate) hook_type: Option<HookType>,
     pub(crate) method: Option<Cow<'a, Method>>,
     pub(crate) path: Cow<'a, str>,
+    query: Cow<'a, str>,
+    scheme: Cow<'a, str>,
+    authority: Cow<'a, str>,
+    status: Option<StatusCode>,
     pub(crate) headers: Option<Cow<'a, HeaderMap>>,
     pub(crate) body: Option<Cow<'a, [u8]>>,
+    body_len: u64,
     pub(crate) remote: Cow<'a, str>,
     pub(crate) route: Cow<'a, str>,
-    json: OnceLock<Vec<u8>>,
+    json: OnceLock<wire::Buffer>,
+    frame: OnceLock<wire::FrameHead>,
 }
 
 impl<'a> HookInput<'a> {
@@ -50,13 +57,15 @@ impl<'a> HookInput<'a> {
         }
     }
 
-    /// Method, path and headers of a request, borrowed.
+    /// Method, target and headers of a request, borrowed.
     ///
     /// The path is percent-decoded, as Go's `URL.Path` is, so that a plugin
-    /// that guards `/admin` is not passed by `/%61dmin`; the query is not in it.
+    /// that guards `/admin` is not passed by `/%61dmin`. JSON has neither query,
+    /// scheme nor authority.
     #[must_use]
     pub fn from_request<B>(hook_type: HookType, request: &'a Request<B>) -> Self {
-        let path = percent_decode_str(request.uri().path());
+        let uri = request.uri();
+        let path = percent_decode_str(uri.path());
         let path = match path.clone().decode_utf8() {
             Ok(path) => path,
             Err(_) => Cow::Owned(wire::lossy(&Cow::from(path)).into_owned()),
@@ -64,6 +73,9 @@ impl<'a> HookInput<'a> {
         Self::new(hook_type)
             .with_method(request.method())
             .with_path(path)
+            .with_query(uri.query().unwrap_or_default())
+            .with_scheme(uri.scheme_str().unwrap_or_default())
+            .with_authority(uri.authority().map_or("", Authority::as_str))
             .with_headers(request.headers())
     }
 
@@ -81,6 +93,35 @@ impl<'a> HookInput<'a> {
         self.changed()
     }
 
+    /// Sets the query, as in the request and without the question mark.
+    #[must_use]
+    pub fn with_query(mut self, query: impl Into<Cow<'a, str>>) -> Self {
+        self.query = query.into();
+        self.changed()
+    }
+
+    /// Sets the scheme, such as `https`.
+    #[must_use]
+    pub fn with_scheme(mut self, scheme: impl Into<Cow<'a, str>>) -> Self {
+        self.scheme = scheme.into();
+        self.changed()
+    }
+
+    /// Sets the authority of the request target; where it is empty, plugins see
+    /// the `host` header's.
+    #[must_use]
+    pub fn with_authority(mut self, authority: impl Into<Cow<'a, str>>) -> Self {
+        self.authority = authority.into();
+        self.changed()
+    }
+
+    /// Sets the status of the response, for `post_response`.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
+        self.changed()
+    }
+
     /// Sets the headers: those of the request, or of the response in `post_response`.
     #[must_use]
     pub fn with_headers(mut self, headers: &'a HeaderMap) -> Self {
@@ -88,10 +129,26 @@ impl<'a> HookInput<'a> {
         self.changed()
     }
 
-    /// Sets the body, cut to the first [`HookInput::MAX_BODY`] bytes.
+    /// Sets the body, cut to the first [`HookInput::MAX_BODY`] bytes; its length is kept.
     #[must_use]
     pub fn with_body(mut self, body: &'a [u8]) -> Self {
         self.body = Some(Cow::Borrowed(&body[..body.len().min(Self::MAX_BODY)]));
+        self.body_len = body.len() as u64;
+        self.changed()
+    }
+
+    /// Sets the length in bytes of the whole body, for a gateway that knows it and
+    /// has not the whole body at hand; set it after the body.
+    #[must_use]
+    pub fn with_body_len(mut self, len: u64) -> Self {
+        self.body_len = len.max(self.body().map_or(0, <[u8]>::len) as u64);
+        self.changed()
+    }
+
+    pub(crate) fn with_owned_body(mut self, mut body: Vec<u8>) -> Self {
+        self.body_len = body.len() as u64;
+        body.truncate(Self::MAX_BODY);
+        self.body = Some(Cow::Owned(body));
         self.changed()
     }
 
@@ -107,6 +164,27 @@ impl<'a> HookInput<'a> {
     pub fn with_route(mut self, route: impl Into<Cow<'a, str>>) -> Self {
         self.route = route.into();
         self.changed()
+    }
+
+    /// The input with everything that it borrows copied.
+    #[must_use]
+    pub fn into_owned(self) -> HookInput<'static> {
+        HookInput {
+            hook_type: self.hook_type,
+            method: self.method.map(|m| Cow::Owned(m.into_owned())),
+            path: Cow::Owned(self.path.into_owned()),
+            query: Cow::Owned(self.query.into_owned()),
+            scheme: Cow::Owned(self.scheme.into_owned()),
+            authority: Cow::Owned(self.authority.into_owned()),
+            status: self.status,
+            headers: self.headers.map(|h| Cow::Owned(h.into_owned())),
+            body: self.body.map(|b| Cow::Owned(b.into_owned())),
+            body_len: self.body_len,
+            remote: Cow::Owned(self.remote.into_owned()),
+            route: Cow::Owned(self.route.into_owned()),
+            json: self.json,
+            frame: self.frame,
+        }
     }
 
     /// The hook type; `None` only for the default value and for JSON with an empty type.
@@ -127,6 +205,30 @@ impl<'a> HookInput<'a> {
         &self.path
     }
 
+    /// The query, empty where there is none.
+    #[must_use]
+    pub fn query(&self) -> &str {
+        &self.query
+    }
+
+    /// The scheme, empty where unknown.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// The authority of the request target, empty where it has none.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The status of the response, in `post_response`.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        self.status
+    }
+
     /// The headers, where there are any.
     #[must_use]
     pub fn headers(&self) -> Option<&HeaderMap> {
@@ -137,6 +239,12 @@ impl<'a> HookInput<'a> {
     #[must_use]
     pub fn body(&self) -> Option<&[u8]> {
         self.body.as_deref()
+    }
+
+    /// The length in bytes of the whole body, as far as it is known.
+    #[must_use]
+    pub fn body_len(&self) -> u64 {
+        self.body_len
     }
 
     /// The client's address, empty where unknown.
@@ -159,9 +267,15 @@ impl<'a> HookInput<'a> {
         self.json.get_or_init(|| wire::encode_input(self))
     }
 
-    /// A changed input forgets the JSON of what it was.
+    /// What every frame of this input begins with; written at the first call and kept.
+    pub(crate) fn frame_head(&self) -> &[u8] {
+        self.frame.get_or_init(|| wire::encode_frame_head(self))
+    }
+
+    /// A changed input forgets what was encoded of what it was.
     fn changed(mut self) -> Self {
         self.json = OnceLock::new();
+        self.frame = OnceLock::new();
         self
     }
 }

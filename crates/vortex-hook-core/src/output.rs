@@ -1,5 +1,6 @@
 //! What a hook answers.
 
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
 
@@ -31,6 +32,9 @@ pub struct HookOutput {
     pub headers: HeaderChanges,
     /// The status to answer or overwrite with; `None` leaves it to the gateway (0 on the wire).
     pub status: Option<StatusCode>,
+    /// The body to answer a denied request with, or to go on with in place of the
+    /// message's own; `None` leaves it. JSON does not have it.
+    pub body: Option<Bytes>,
 }
 
 impl HookOutput {
@@ -52,6 +56,13 @@ impl HookOutput {
         }
     }
 
+    /// Sets the body, see [`HookOutput::body`].
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = Some(body.into());
+        self
+    }
+
     /// Sets one header to one value, replacing what it had.
     ///
     /// # Errors
@@ -65,7 +76,7 @@ impl HookOutput {
         let value = HeaderValue::try_from(value).map_err(|_| InvalidHeader::Value {
             name: header_name.clone(),
         })?;
-        if !self.headers.set(header_name, vec![value]) {
+        if !self.headers.insert(header_name, value) {
             return Err(InvalidHeader::TooMany);
         }
         self.modified = true;

@@ -1,16 +1,22 @@
-//! Hook input and output in JSON, as the Go system reads and writes it.
+//! Hook input and output on the wire: in JSON, as the Go system reads and writes
+//! it, and in frames (`docs/abi-frame.md`).
 //!
-//! Written by hand, straight from the borrowed parts: a gateway pays for it at
-//! every request. Reading is left to `serde_json`. An output is read with the
+//! JSON is written by hand, straight from the borrowed parts: a gateway pays for
+//! it at every request. Reading is left to `serde_json`. An output is read with the
 //! habits of Go's `encoding/json` that plugins may lean on: names of fields are
 //! compared without regard to case, unknown fields are passed over, `null`
 //! leaves the zero value, broken UTF-8 and lone surrogates become U+FFFD. An
 //! input is read by tests and tools only, without these but the broken UTF-8
 //! and the unknown fields.
 
+mod buffer;
+mod frame;
 mod input;
 mod output;
 
+pub(crate) use buffer::Buffer;
+pub(crate) use frame::{FrameHead, encode_frame_head};
+pub use frame::{FrameOutput, LogLevel, LogLine};
 pub(crate) use input::encode_input;
 
 use std::borrow::Cow;

@@ -10,25 +10,24 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::Error as _;
 
-use super::{lossy, write_header_map, write_string};
+use super::{Buffer, lossy, write_header_map, write_string};
 use crate::{DecodeError, HookInput, HookType};
 
-pub(crate) fn encode_input(input: &HookInput<'_>) -> Vec<u8> {
+pub(crate) fn encode_input(input: &HookInput<'_>) -> Buffer {
     let body_len = input.body().map_or(0, |b| b.len().div_ceil(3) * 4);
     let headers_len = input.headers().map_or(0, |h| h.len() * 48);
-    let mut out = Vec::with_capacity(192 + input.path().len() + headers_len + body_len);
+    let mut buffer = Buffer::take();
+    let out = &mut buffer.0;
+    out.reserve(192 + input.path().len() + headers_len + body_len);
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(input.hook_type().map_or("", HookType::as_str).as_bytes());
     out.extend_from_slice(b"\",\"method\":");
-    write_string(
-        &mut out,
-        input.method().map_or("", Method::as_str).as_bytes(),
-    );
+    write_string(out, input.method().map_or("", Method::as_str).as_bytes());
     out.extend_from_slice(b",\"path\":");
-    write_string(&mut out, input.path().as_bytes());
+    write_string(out, input.path().as_bytes());
     out.extend_from_slice(b",\"headers\":");
     match input.headers() {
-        Some(headers) => write_header_map(&mut out, headers),
+        Some(headers) => write_header_map(out, headers),
         None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(b",\"body\":");
@@ -45,11 +44,11 @@ pub(crate) fn encode_input(input: &HookInput<'_>) -> Vec<u8> {
         None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(b",\"remote\":");
-    write_string(&mut out, input.remote().as_bytes());
+    write_string(out, input.remote().as_bytes());
     out.extend_from_slice(b",\"route\":");
-    write_string(&mut out, input.route().as_bytes());
+    write_string(out, input.route().as_bytes());
     out.push(b'}');
-    out
+    buffer
 }
 
 impl HookInput<'static> {
@@ -111,11 +110,10 @@ impl RawInput<'_> {
             input.headers = Some(Cow::Owned(headers));
         }
         if let Some(body) = self.body {
-            let mut body = STANDARD
+            let body = STANDARD
                 .decode(body.as_bytes())
                 .map_err(serde_json::Error::custom)?;
-            body.truncate(HookInput::MAX_BODY);
-            input.body = Some(Cow::Owned(body));
+            input = input.with_owned_body(body);
         }
         input.path = Cow::Owned(self.path);
         input.remote = Cow::Owned(self.remote);

@@ -10,7 +10,7 @@ use serde::de::{
 };
 
 use super::{lossy, write_headers};
-use crate::{DecodeError, HeaderChanges, HookOutput};
+use crate::{DecodeError, HeaderChange, HeaderChanges, HookOutput};
 
 impl HookOutput {
     /// Reads an output from JSON, as a sandboxed plugin answers it.
@@ -34,7 +34,8 @@ impl HookOutput {
             .map_err(|error| DecodeError::new("hook output", &error))
     }
 
-    /// The output in JSON as the Go system writes it.
+    /// The output in JSON as the Go system writes it, which knows neither bodies
+    /// nor that a value is added: it is written as if it replaced the others.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.headers.len() * 48);
@@ -46,7 +47,12 @@ impl HookOutput {
         };
         out.extend_from_slice(flags);
         out.extend_from_slice(b",\"headers\":");
-        write_headers(&mut out, self.headers.iter().map(|(n, v)| (n, v.iter())));
+        write_headers(
+            &mut out,
+            self.headers.iter().map(|(n, change)| match change {
+                HeaderChange::Replace(v) | HeaderChange::Append(v) => (n, v.iter()),
+            }),
+        );
         let status = self.status.map_or(0, |s| s.as_u16());
         out.extend_from_slice(format!(",\"status\":{status}}}").as_bytes());
         out
@@ -140,6 +146,7 @@ impl<'de> Visitor<'de> for OutputVisitor {
             modified: modified.unwrap_or_default(),
             headers: headers.unwrap_or_default(),
             status: status.flatten(),
+            body: None,
         })
     }
 }

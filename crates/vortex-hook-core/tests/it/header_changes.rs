@@ -1,7 +1,7 @@
 //! `HeaderChanges`: collecting them and carrying them out.
 
 use http::header::{HeaderMap, HeaderValue};
-use vortex_hook_core::HeaderChanges;
+use vortex_hook_core::{HeaderChange, HeaderChanges};
 
 use crate::util::{changes, listed, name, values};
 
@@ -108,10 +108,99 @@ fn merge_lets_the_later_win_or_changes_nothing() {
 fn what_is_set_is_listed() {
     let changes = changes(&[("a", &["1"]), ("b", &[])]);
     assert_eq!((changes.len(), changes.is_empty()), (2, false));
-    let all: Vec<_> = changes.iter().map(|(n, v)| (n.as_str(), v.len())).collect();
-    assert_eq!(all, [("a", 1), ("b", 0)]);
+    let all: Vec<_> = changes.iter().map(|(n, c)| (n.as_str(), c)).collect();
+    let one = values(&["1"]);
+    assert_eq!(
+        all,
+        [
+            ("a", HeaderChange::Replace(&one)),
+            ("b", HeaderChange::Replace(&[]))
+        ]
+    );
     assert_eq!(changes.get(&name("A")).map(<[_]>::len), Some(1));
     assert_eq!(changes.get(&name("b")), Some(&[][..]));
     assert_eq!(changes.get(&name("c")), None);
     assert!(HeaderChanges::new().is_empty());
+}
+
+fn value(value: &str) -> HeaderValue {
+    HeaderValue::try_from(value).unwrap()
+}
+
+#[test]
+fn an_appended_value_comes_after_those_that_are_there() {
+    let mut changes = HeaderChanges::new();
+    assert!(changes.append(name("Via"), value("b")));
+    assert!(changes.append(name("via"), value("c")));
+    assert_eq!(changes.get(&name("via")), None, "nothing is replaced");
+    assert_eq!(
+        changes.iter().collect::<Vec<_>>(),
+        [(&name("via"), HeaderChange::Append(&values(&["b", "c"])))]
+    );
+    let mut map = headers(&[("via", "a")]);
+    changes.apply(&mut map);
+    assert_eq!(map, headers(&[("via", "a"), ("via", "b"), ("via", "c")]));
+}
+
+#[test]
+fn the_last_replacement_counts_and_what_was_appended_since() {
+    let mut changes = HeaderChanges::new();
+    assert!(changes.append(name("a"), value("lost")));
+    assert!(changes.insert(name("a"), value("1")));
+    assert!(changes.append(name("a"), value("2")));
+    let expected = values(&["1", "2"]);
+    assert_eq!(changes.get(&name("a")), Some(&expected[..]));
+    let mut map = headers(&[("a", "old")]);
+    changes.apply(&mut map);
+    assert_eq!(map, headers(&[("a", "1"), ("a", "2")]));
+}
+
+#[test]
+fn merged_appends_add_up() {
+    let appended = |text| {
+        let mut changes = HeaderChanges::new();
+        assert!(changes.append(name("a"), value(text)));
+        changes
+    };
+    let mut merged = appended("1");
+    assert!(merged.merge(appended("2")));
+    let both = values(&["1", "2"]);
+    let all: Vec<_> = merged.iter().collect();
+    assert_eq!(all, [(&name("a"), HeaderChange::Append(&both))]);
+
+    let mut replaced = changes(&[("a", &["0"])]);
+    assert!(replaced.merge(merged.clone()));
+    assert_eq!(replaced, changes(&[("a", &["0", "1", "2"])]));
+    assert!(merged.merge(changes(&[("a", &["9"])])));
+    assert_eq!(merged, changes(&[("a", &["9"])]));
+}
+
+#[test]
+fn values_of_one_name_are_bounded() {
+    let mut changes = HeaderChanges::new();
+    for _ in 0..HeaderChanges::MAX_VALUES {
+        assert!(changes.append(name("a"), value("v")));
+    }
+    let full = changes.clone();
+    assert!(!changes.append(name("a"), value("v")));
+    let mut more = HeaderChanges::new();
+    assert!(more.append(name("b"), value("v")) && more.append(name("a"), value("v")));
+    assert!(!changes.merge(more), "one too many in a merge");
+    assert_eq!(changes, full);
+    assert!(changes.insert(name("a"), value("v")), "a replacement fits");
+}
+
+#[test]
+fn equality_looks_at_how_values_are_meant() {
+    let mut appended = HeaderChanges::new();
+    assert!(appended.append(name("a"), value("1")));
+    assert_ne!(appended, changes(&[("a", &["1"])]));
+    assert_eq!(
+        changes(&[("a", &["1"]), ("b", &["2"])]),
+        changes(&[("b", &["2"]), ("a", &["1"])])
+    );
+    assert_ne!(
+        changes(&[("a", &["1"]), ("b", &["2"])]),
+        changes(&[("a", &["1"]), ("c", &["2"])])
+    );
 }

@@ -80,6 +80,7 @@ fn fields_are_found_without_regard_to_case_as_in_go() {
         modified: true,
         headers: changes(&[("a", &["1"])]),
         status: Some(StatusCode::CREATED),
+        body: None,
     };
     for json in [
         r#"{"aLLow":true,"MODIFIED":true,"hEADERs":{"a":["1"]},"Status":201}"#,

@@ -7,9 +7,13 @@
 )]
 
 mod chain;
+mod chain_answers;
 mod chain_runs;
 mod context;
 mod errors;
+mod exchange;
+mod frame;
+mod frame_vectors;
 mod header_changes;
 mod hook_input;
 mod hook_output;

@@ -103,7 +103,7 @@ proptest! {
             prop_assert!(headers.set(name, values));
         }
         let status = status.map(|s| StatusCode::from_u16(s).unwrap());
-        let output = HookOutput { allow, modified, headers, status };
+        let output = HookOutput { allow, modified, headers, status, body: None };
         prop_assert_eq!(HookOutput::from_json(&output.to_json()).unwrap(), output);
     }
 

@@ -198,5 +198,6 @@ fn output_of(case: &Value) -> HookOutput {
         modified: case["modified"].as_bool().unwrap(),
         headers: changes,
         status: (status != 0).then(|| StatusCode::from_u16(status).unwrap()),
+        body: None,
     }
 }

@@ -1,0 +1,356 @@
+//! Frames: `docs/abi-frame.md` is their specification.
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+
+use super::Buffer;
+use crate::{
+    DecodeError, Exchange, FrameError, HeaderChanges, HookInput, HookOutput, InvalidHeader,
+};
+
+const VERSION: u16 = 2;
+
+/// Where the header table of an input frame begins: after the fixed fields.
+const INPUT_FIXED: usize = 104;
+const INPUT_HEADER: usize = 16;
+/// The places of spans that are filled in for each plugin.
+const BODY: usize = 80;
+const CONFIG: usize = 88;
+const CONTEXT: usize = 96;
+
+/// Where the operations of an output frame begin: after the fixed fields.
+const OUTPUT_FIXED: usize = 40;
+const OPERATION: usize = 20;
+const LOG_LINE: usize = 12;
+
+/// Everything of an input frame but body, configuration and context, whose spans
+/// are empty in it.
+pub(crate) type FrameHead = Buffer;
+
+/// Writes what a frame says of `input` to every plugin.
+pub(crate) fn encode_frame_head(input: &HookInput<'_>) -> FrameHead {
+    let mut buffer = Buffer::take();
+    let out = &mut buffer.0;
+    let count = input.headers().map_or(0, http::HeaderMap::len);
+    out.reserve(INPUT_FIXED + count * 72 + input.path().len() + 128);
+    out.resize(INPUT_FIXED + count * INPUT_HEADER, 0);
+    let mut host: &[u8] = &[];
+    for (i, (name, value)) in input.headers().into_iter().flatten().enumerate() {
+        let (name_at, name_len) = (out.len(), name.as_str().len());
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(value.as_bytes());
+        // An empty span is at offset 0.
+        let value_at = if value.is_empty() {
+            0
+        } else {
+            name_at + name_len
+        };
+        let entry = [name_at, name_len, value_at, value.len()].map(|n| n as u32);
+        let at = INPUT_FIXED + i * INPUT_HEADER;
+        for (field, n) in out[at..at + INPUT_HEADER].chunks_exact_mut(4).zip(entry) {
+            field.copy_from_slice(&n.to_le_bytes());
+        }
+        if name == HOST && host.is_empty() {
+            host = value.as_bytes();
+        }
+    }
+    let authority = input.authority().as_bytes();
+    let texts: [(usize, &[u8]); 7] = [
+        (24, input.method().map_or("", Method::as_str).as_bytes()),
+        (32, input.path().as_bytes()),
+        (40, input.query().as_bytes()),
+        (48, input.scheme().as_bytes()),
+        (
+            56,
+            if authority.is_empty() {
+                host
+            } else {
+                authority
+            },
+        ),
+        (64, input.remote().as_bytes()),
+        (72, input.route().as_bytes()),
+    ];
+    for (at, text) in texts {
+        if !text.is_empty() {
+            let end = out.len();
+            put_span(out, at, end, text.len());
+            out.extend_from_slice(text);
+        }
+    }
+    out[4..6].copy_from_slice(&VERSION.to_le_bytes());
+    out[6] = input.hook_type().map_or(u8::MAX, |phase| phase as u8);
+    out[7] = u8::from(input.headers().is_some()) | u8::from(input.body().is_some()) << 1;
+    let status = input.status().map_or(0, |status| status.as_u16());
+    out[8..10].copy_from_slice(&status.to_le_bytes());
+    put_u32(out, 12, count);
+    out[16..24].copy_from_slice(&input.body_len().to_le_bytes());
+    buffer
+}
+
+/// The number at `at` was checked to be one of 32 bits, or goes into no memory.
+fn put_u32(out: &mut [u8], at: usize, n: usize) {
+    out[at..at + 4].copy_from_slice(&(n as u32).to_le_bytes());
+}
+
+fn put_span(out: &mut [u8], at: usize, offset: usize, len: usize) {
+    put_u32(out, at, offset);
+    put_u32(out, at + 4, len);
+}
+
+impl HookInput<'_> {
+    /// Writes the input frame for one plugin to the start of `out` and returns its
+    /// length in bytes (`docs/abi-frame.md`).
+    ///
+    /// What every plugin gets is encoded at the first call and kept; the body is
+    /// copied straight from where it is. `config` is the operator's configuration
+    /// for the plugin, `context` what it left in an earlier phase of the request.
+    ///
+    /// ```
+    /// use vortex_hook_core::{HookInput, HookType};
+    ///
+    /// let request = http::Request::get("https://example.com/?q=1").body(())?;
+    /// let input = HookInput::from_request(HookType::PreRequest, &request);
+    /// let mut frame = [0; 256];
+    /// let len = input.write_frame(&mut frame, b"limit = 3", b"")?;
+    /// assert!(frame[..len].ends_with(b"limit = 3"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`] when the input has no type, or the frame does not fit.
+    pub fn write_frame(
+        &self,
+        out: &mut [u8],
+        config: &[u8],
+        context: &[u8],
+    ) -> Result<usize, FrameError> {
+        if self.hook_type().is_none() {
+            return Err(FrameError::NoHookType);
+        }
+        let head = &*self.frame_head();
+        let parts = [
+            (BODY, self.body().unwrap_or_default()),
+            (CONFIG, config),
+            (CONTEXT, context),
+        ];
+        let len = head.len() + parts.iter().map(|(_, part)| part.len()).sum::<usize>();
+        let max = out.len();
+        let out = out
+            .get_mut(..len)
+            .filter(|_| u32::try_from(len).is_ok())
+            .ok_or(FrameError::InputTooLarge { len, max })?;
+        out[..head.len()].copy_from_slice(head);
+        put_u32(out, 0, len);
+        let mut end = head.len();
+        for (at, part) in parts {
+            if !part.is_empty() {
+                put_span(out, at, end, part.len());
+                out[end..end + part.len()].copy_from_slice(part);
+                end += part.len();
+            }
+        }
+        Ok(len)
+    }
+}
+
+/// What a plugin answers in a frame.
+///
+/// ```
+/// use vortex_hook_core::{FrameOutput, HookOutput};
+///
+/// let mut frame = [0; 40];
+/// (frame[0], frame[4]) = (40, 2);
+/// assert_eq!(FrameOutput::read(&frame)?.output, HookOutput::allow());
+/// # Ok::<(), vortex_hook_core::DecodeError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FrameOutput {
+    /// The decision.
+    pub output: HookOutput,
+    /// What the plugin keeps for a later phase of the request; `None` leaves what it kept.
+    pub context: Option<Vec<u8>>,
+    /// What it wants logged.
+    pub logs: Vec<LogLine>,
+}
+
+/// A line that a plugin wants logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// How much it matters.
+    pub level: LogLevel,
+    /// The text, as the plugin chose it: control characters must be escaped by who prints it.
+    pub text: String,
+}
+
+/// How much a log line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// The plugin has failed at something.
+    Error,
+    /// Something is not as it should be.
+    Warning,
+    /// Something of interest to an operator.
+    Information,
+    /// Something of interest to the plugin's author.
+    Debug,
+    /// Everything else.
+    Trace,
+}
+
+impl FrameOutput {
+    /// The most header operations in a frame.
+    pub const MAX_OPERATIONS: usize = 1024;
+    /// The most log lines in a frame.
+    pub const MAX_LOG_LINES: usize = 64;
+    /// The longest log line, in bytes.
+    pub const MAX_LOG_BYTES: usize = 1024;
+
+    /// Reads an output frame, of which every offset, length and name is checked.
+    ///
+    /// # Errors
+    ///
+    /// Which rule of `docs/abi-frame.md` the frame breaks.
+    pub fn read(frame: &[u8]) -> Result<Self, DecodeError> {
+        Frame(frame)
+            .read()
+            .map_err(|rule| DecodeError::frame(&rule))
+    }
+}
+
+struct Frame<'f>(&'f [u8]);
+
+impl<'f> Frame<'f> {
+    fn read(&self) -> Result<FrameOutput, String> {
+        let bytes = self.0;
+        if bytes.len() < OUTPUT_FIXED {
+            return Err(format!("{} bytes are less than 40", bytes.len()));
+        }
+        if self.u32(0) != bytes.len() {
+            let said = self.u32(0);
+            return Err(format!("its length is {}, not {said}", bytes.len()));
+        }
+        if self.u16(4) != VERSION {
+            return Err(format!("version {}, not {VERSION}", self.u16(4)));
+        }
+        let (verdict, flags) = (bytes[6], bytes[7]);
+        if verdict > 1 {
+            return Err(format!("verdict {verdict} is neither 0 nor 1"));
+        }
+        if flags > 3 || self.u16(10) != 0 || self.u32(20) != 0 {
+            return Err("a reserved flag or field is not zero".to_owned());
+        }
+        let status = match self.u16(8) {
+            0 => None,
+            code @ 100..=999 => StatusCode::from_u16(code).ok(),
+            code => return Err(format!("status {code} is outside 100–999")),
+        };
+        let (operations, logs) = (self.u32(12), self.u32(16));
+        if operations > FrameOutput::MAX_OPERATIONS {
+            return Err(format!(
+                "{operations} header operations are more than 1,024"
+            ));
+        }
+        if logs > FrameOutput::MAX_LOG_LINES {
+            return Err(format!("{logs} log lines are more than 64"));
+        }
+        let logs_at = OUTPUT_FIXED + operations * OPERATION;
+        if logs_at + logs * LOG_LINE > bytes.len() {
+            return Err("its operations and log lines reach past its end".to_owned());
+        }
+        let mut headers = HeaderChanges::new();
+        for at in (OUTPUT_FIXED..logs_at).step_by(OPERATION) {
+            self.operation(at, &mut headers)?;
+        }
+        let (body, context) = (self.span(24, "body")?, self.span(32, "context")?);
+        let body = (flags & 1 != 0).then_some(body);
+        let context = (flags & 2 != 0).then_some(context);
+        if let Some(context) = context.filter(|c| c.len() > Exchange::MAX_BYTES) {
+            return Err(format!("{} bytes of context exceed 4,096", context.len()));
+        }
+        Ok(FrameOutput {
+            output: HookOutput {
+                allow: verdict == 0,
+                modified: !headers.is_empty(),
+                headers,
+                status,
+                body: body.map(Bytes::copy_from_slice),
+            },
+            context: context.map(<[u8]>::to_vec),
+            logs: (0..logs)
+                .map(|i| self.log_line(logs_at + i * LOG_LINE))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn operation(&self, at: usize, headers: &mut HeaderChanges) -> Result<(), String> {
+        let name = self.span(at + 4, "header name")?;
+        let value = self.span(at + 12, "header value")?;
+        let name = HeaderName::from_bytes(name).map_err(|_| {
+            let name = String::from_utf8_lossy(name).into_owned();
+            InvalidHeader::Name { name }.to_string()
+        })?;
+        let checked = || {
+            HeaderValue::from_bytes(value)
+                .map_err(|_| InvalidHeader::Value { name: name.clone() }.to_string())
+        };
+        let fits = match self.u32(at) {
+            0 => {
+                let value = checked()?;
+                headers.insert(name, value)
+            }
+            1 => {
+                let value = checked()?;
+                headers.append(name, value)
+            }
+            2 if value.is_empty() => headers.set(name, Vec::new()),
+            2 => return Err(format!("header `{name}` is removed with a value")),
+            kind => return Err(format!("header operation {kind} is unknown")),
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(InvalidHeader::TooMany.to_string())
+        }
+    }
+
+    fn log_line(&self, at: usize) -> Result<LogLine, String> {
+        let level = match self.u32(at) {
+            0 => LogLevel::Error,
+            1 => LogLevel::Warning,
+            2 => LogLevel::Information,
+            3 => LogLevel::Debug,
+            4 => LogLevel::Trace,
+            level => return Err(format!("log level {level} is unknown")),
+        };
+        let text = self.span(at + 4, "log line")?;
+        if text.len() > FrameOutput::MAX_LOG_BYTES {
+            return Err(format!("a log line of {} bytes exceeds 1,024", text.len()));
+        }
+        Ok(LogLine {
+            level,
+            text: String::from_utf8_lossy(text).into_owned(),
+        })
+    }
+
+    /// The bytes that the span at `at` names. The caller has checked that the span
+    /// itself lies in the frame.
+    fn span(&self, at: usize, what: &str) -> Result<&'f [u8], String> {
+        let (offset, len) = (self.u32(at), self.u32(at + 4));
+        offset
+            .checked_add(len)
+            .and_then(|end| self.0.get(offset..end))
+            .ok_or_else(|| format!("a {what} of {len} bytes at {offset} reaches past its end"))
+    }
+
+    fn u16(&self, at: usize) -> u16 {
+        u16::from_le_bytes([self.0[at], self.0[at + 1]])
+    }
+
+    fn u32(&self, at: usize) -> usize {
+        let bytes = &self.0[at..at + 4];
+        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize
+    }
+}
