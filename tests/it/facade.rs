@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use vortex_hook_core::async_hook_fn;
 use vortex_plugins::registry::{PluginManifest, PrivateKey, Registry, Release};
 use vortex_plugins::{
-    ChainError, HookChain, HookContext, HookInput, HookOutput, HookType, PluginHost, PluginRef,
-    PluginSpec, Policy, Registration, RuntimeConfig, SandboxError,
+    ChainError, HeaderChange, HookChain, HookContext, HookInput, HookOutput, HookType, PluginHost,
+    PluginRef, PluginSpec, Policy, Registration, RuntimeConfig, SandboxError,
 };
 
 use crate::util::{cpu, fixture};
@@ -173,7 +173,8 @@ pub(crate) fn summary(output: &HookOutput) -> String {
     let mut words: Vec<String> = output
         .headers
         .iter()
-        .map(|(name, values)| {
+        .map(|(name, change)| {
+            let (HeaderChange::Replace(values) | HeaderChange::Append(values)) = change;
             let values: Vec<_> = values.iter().map(|v| v.to_str().unwrap()).collect();
             format!("{name}={}", values.join(","))
         })

@@ -285,7 +285,7 @@ fn the_go_store_opens() {
 fn another_abi_is_refused() {
     let store = Store::new();
     let registry = store.registry(store.policy());
-    for (version, abi) in [("0.0.0", 0), ("2.0.0", 2), ("3.0.0", u32::MAX)] {
+    for (version, abi) in [("0.0.0", 0), ("3.0.0", 3), ("4.0.0", u32::MAX)] {
         for wasm in [fixture("allow"), b"no module".to_vec()] {
             let name = if wasm.starts_with(b"no") {
                 "odd"

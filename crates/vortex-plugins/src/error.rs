@@ -43,8 +43,10 @@ pub enum HostError {
         #[source]
         source: SandboxError,
     },
-    /// The plugin speaks another ABI than this host.
-    #[error("plugin {name} {version} is made for ABI {abi}, this host speaks ABI 1")]
+    /// The plugin's statement names an ABI that this host or its module does not speak.
+    #[error(
+        "plugin {name} {version} is made for ABI {abi}, which this host or its module does not speak (1 is JSON, 2 frames)"
+    )]
     Abi {
         /// Its name.
         name: PluginName,

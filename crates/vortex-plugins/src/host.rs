@@ -12,8 +12,10 @@ use vortex_sandbox::{Runtime, RuntimeConfig, WasmHook};
 
 use crate::{HostError, PluginRef, PluginSpec};
 
-/// The ABI that plugins of this host speak.
+/// The ABI of plugins that do not say which they are made for.
 const ABI: u32 = 1;
+/// The ABIs that the sandbox speaks: JSON and frames.
+const ABIS: [u32; 2] = [1, 2];
 
 /// Loads plugins from a store and keeps them running in chains.
 ///
@@ -161,12 +163,13 @@ impl PluginHost {
             hook_types,
             ..
         } = manifest.clone();
-        if *abi != ABI {
-            return Err(HostError::Abi {
-                name,
-                version,
-                abi: *abi,
-            });
+        let wrong_abi = HostError::Abi {
+            name: name.clone(),
+            version: version.clone(),
+            abi: *abi,
+        };
+        if !ABIS.contains(abi) {
+            return Err(wrong_abi);
         }
         if hook_types.is_empty() {
             return Err(HostError::NoHookTypes { name, version });
@@ -179,6 +182,11 @@ impl PluginHost {
             Some(plugin) => Ok(plugin),
             None => self.runtime.load_with(name.as_str(), wasm, config),
         };
+        if let Ok(plugin) = &plugin
+            && plugin.abi().is_some_and(|spoken| spoken < *abi)
+        {
+            return Err(wrong_abi);
+        }
         match plugin.and_then(WasmHook::new) {
             Ok(hook) => Ok(LoadedPlugin {
                 name,

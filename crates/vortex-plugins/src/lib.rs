@@ -45,11 +45,11 @@ pub use host::{LoadedPlugin, PluginHost};
 pub use reference::PluginRef;
 pub use spec::PluginSpec;
 pub use vortex_hook_core::{
-    ChainError, ChainOrder, FailPolicy, Hook, HookChain, HookContext, HookInput, HookOutput,
-    HookType, Registration, RegistrationId,
+    ChainError, ChainOrder, Exchange, FailPolicy, HeaderChange, HeaderChanges, Hook, HookChain,
+    HookContext, HookInput, HookOutput, HookType, Registration, RegistrationId,
 };
 pub use vortex_registry::Policy;
-pub use vortex_sandbox::{RuntimeConfig, SandboxError};
+pub use vortex_sandbox::{Isolation, RuntimeConfig, SandboxError};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

@@ -46,10 +46,27 @@ pub struct RuntimeConfig {
     pub max_instances: usize,
     /// How long a call waits for an instance when all are taken: 1 s.
     pub instance_wait: Duration,
+    /// What a call finds of those before it: what they left, unless told otherwise.
+    pub isolation: Isolation,
+    /// Average duration of a plugin's calls from which on they run on the blocking
+    /// threads of the Tokio runtime, if there is one, instead of where they are
+    /// awaited: 1 ms. Only calls that last as long as the watchdog's tick (0.5 ms at
+    /// most) count as taking any time.
+    pub blocking_above: Duration,
     /// Memory, in bytes, above which an instance is not kept for the next call: 16 MiB.
     pub keep_bytes: usize,
     /// The structural caps of a module.
     pub module: ModuleLimits,
+}
+
+/// What a call finds of the calls before it on the same instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// What they left in memory and globals, as in the Go system.
+    #[default]
+    Reuse,
+    /// Nothing: every call begins with the state that the start function left.
+    PerCall,
 }
 
 impl Default for RuntimeConfig {
@@ -63,6 +80,8 @@ impl Default for RuntimeConfig {
             output_bytes: 1 << 20,
             max_instances: 64,
             instance_wait: Duration::from_secs(1),
+            isolation: Isolation::default(),
+            blocking_above: Duration::from_millis(1),
             keep_bytes: 16 << 20,
             module: ModuleLimits::default(),
         }

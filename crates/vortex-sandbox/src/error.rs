@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vortex_hook_core::DecodeError;
+use vortex_hook_core::{DecodeError, FrameError};
 
 /// Why a plugin was not loaded, or why a call gave no answer.
 ///
@@ -169,6 +169,15 @@ pub enum SandboxError {
         /// The limit, in bytes.
         max: usize,
     },
+    /// The plugin says that it has failed.
+    #[error("the plugin failed with code {code}")]
+    PluginFailed {
+        /// What it returned: a negative number.
+        code: i32,
+    },
+    /// There is no input frame for the plugin.
+    #[error("the input cannot be handed to the plugin")]
+    Input(#[from] FrameError),
     /// The answer is no hook output.
     #[error("the plugin's answer is no hook output")]
     BadAnswer(#[from] DecodeError),

@@ -42,7 +42,7 @@ mod runtime;
 mod value;
 mod wasm_hook;
 
-pub use config::RuntimeConfig;
+pub use config::{Isolation, RuntimeConfig};
 pub use error::SandboxError;
 pub use module::limits::ModuleLimits;
 pub use module::validate::ExportType;

@@ -1,15 +1,19 @@
 //! A loaded module.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use vortex_hook_core::{HookContext, HookInput, HookOutput};
+use tokio::runtime::Handle;
+use vortex_hook_core::{
+    CancellationToken, FrameOutput, HookContext, HookInput, HookOutput, LogLevel, LogLine,
+};
 
-use crate::abi::json;
-use crate::instance::guest::{CallFailure, Guest};
+use crate::abi::Abi;
+use crate::instance::guest::{CallFailure, Exports, Guest};
 use crate::instance::pool::{Lease, Pool};
 use crate::instance::watchdog::Watchdog;
 use crate::module::compile::Compiled;
@@ -26,9 +30,12 @@ pub struct Plugin {
     digest: [u8; 32],
     config: RuntimeConfig,
     exports: Vec<(String, ExportType)>,
-    pool: Pool,
+    pool: Arc<Pool>,
     calls: AtomicU64,
     failures: AtomicU64,
+    offloaded: AtomicU64,
+    /// Moving average of the duration of calls, in microseconds.
+    average_us: AtomicU64,
 }
 
 /// What a plugin has done since it was loaded.
@@ -39,6 +46,8 @@ pub struct PluginStats {
     pub calls: u64,
     /// Hook calls that gave no output.
     pub failures: u64,
+    /// Hook calls that ran on a blocking thread, see [`RuntimeConfig::blocking_above`].
+    pub offloaded: u64,
     /// Instances made.
     pub instances_created: u64,
     /// Instances thrown away: after a trap, an exhausted budget, a broken answer or too much memory.
@@ -63,9 +72,11 @@ impl Plugin {
             digest: Sha256::digest(wasm).into(),
             config: config.clone(),
             exports,
-            pool: Pool::new(name, compiled, Arc::clone(watchdog)),
+            pool: Arc::new(Pool::new(name, compiled, Arc::clone(watchdog))),
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            offloaded: AtomicU64::new(0),
+            average_us: AtomicU64::new(0),
         })
     }
 
@@ -93,6 +104,16 @@ impl Plugin {
         self.config.cpu_time
     }
 
+    /// The ABI that hook calls go through, 1 for JSON and 2 for frames; `None` when
+    /// the module is no hook.
+    #[must_use]
+    pub fn abi(&self) -> Option<u32> {
+        Abi::of(&self.exports).ok().map(|abi| match abi {
+            Abi::Json => 1,
+            Abi::Frame => 2,
+        })
+    }
+
     /// The module's exports with their types.
     pub fn exports(&self) -> impl Iterator<Item = (&str, &ExportType)> {
         self.exports.iter().map(|(name, ty)| (name.as_str(), ty))
@@ -104,6 +125,7 @@ impl Plugin {
         PluginStats {
             calls: self.calls.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
+            offloaded: self.offloaded.load(Ordering::Relaxed),
             instances_created: self.pool.created.load(Ordering::Relaxed),
             instances_discarded: self.pool.discarded.load(Ordering::Relaxed),
             instances_idle: self.pool.idle(),
@@ -134,50 +156,172 @@ impl Plugin {
         self.pool.close();
     }
 
-    pub(crate) fn check_json_abi(&self) -> Result<(), SandboxError> {
-        json::check_exports(&self.exports)
+    /// Checks that the plugin speaks an ABI for hooks.
+    pub(crate) fn check_abi(&self) -> Result<(), SandboxError> {
+        Abi::of(&self.exports).map(drop)
     }
 
-    /// One hook call through the JSON ABI.
-    pub(crate) async fn call_json(
+    /// Whether its calls belong on blocking threads.
+    pub(crate) fn is_slow(&self) -> bool {
+        let average = Duration::from_micros(self.average_us.load(Ordering::Relaxed));
+        average > self.config.blocking_above
+    }
+
+    /// One hook call at once, or `None` when all instances are in use.
+    pub(crate) fn call_now(
         &self,
         cx: &HookContext,
         input: &HookInput<'_>,
-    ) -> Result<HookOutput, SandboxError> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        let result = match self.lease(cx).await {
-            Ok(lease) => self.call_on(lease, cx, input),
+        plugin_config: &[u8],
+    ) -> Option<Result<HookOutput, SandboxError>> {
+        let lease = match check(cx) {
+            Ok(()) => self.pool.try_acquire(cx)?,
             Err(error) => Err(error),
         };
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Some(self.counted(lease.and_then(|lease| self.call_on(lease, cx, input, plugin_config))))
+    }
+
+    /// One hook call here, when an instance is to be had.
+    pub(crate) async fn call(
+        &self,
+        cx: &HookContext,
+        input: &HookInput<'_>,
+        plugin_config: &[u8],
+    ) -> Result<HookOutput, SandboxError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let lease = match check(cx) {
+            Ok(()) => Pool::acquire(&*self.pool, cx).await,
+            Err(error) => Err(error),
+        };
+        self.counted(lease.and_then(|lease| self.call_on(lease, cx, input, plugin_config)))
+    }
+
+    /// One hook call on a blocking thread, when an instance is to be had. Dropping
+    /// the future stops the guest at its next safepoint.
+    pub(crate) async fn call_on_blocking_thread(
+        self: &Arc<Self>,
+        threads: &Handle,
+        cx: &HookContext,
+        input: &HookInput<'_>,
+        plugin_config: &Arc<[u8]>,
+    ) -> Result<HookOutput, SandboxError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let lease = match check(cx) {
+            Ok(()) => Pool::acquire(Arc::clone(&self.pool), cx).await,
+            Err(error) => Err(error),
+        };
+        let lease = match lease {
+            Ok(lease) => lease,
+            Err(error) => return self.counted(Err(error)),
+        };
+        self.offloaded.fetch_add(1, Ordering::Relaxed);
+        let token = cx
+            .cancellation()
+            .map_or_else(CancellationToken::new, CancellationToken::child_token);
+        let _stop_when_dropped = token.clone().drop_guard();
+        let (plugin, input) = (Arc::clone(self), input.clone().into_owned());
+        let (cx, plugin_config) = (
+            cx.clone().with_cancellation(token),
+            Arc::clone(plugin_config),
+        );
+        let call = move || plugin.counted(plugin.call_on(lease, &cx, &input, &plugin_config));
+        match threads.spawn_blocking(call).await {
+            Ok(result) => result,
+            // The call itself does not panic: the runtime is shutting down.
+            Err(_) => Err(SandboxError::Cancelled),
+        }
+    }
+
+    fn counted(
+        &self,
+        result: Result<HookOutput, SandboxError>,
+    ) -> Result<HookOutput, SandboxError> {
         if result.is_err() {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
         result
     }
 
-    async fn lease(&self, cx: &HookContext) -> Result<Lease<'_>, SandboxError> {
-        if cx.is_cancelled() {
-            return Err(SandboxError::Cancelled);
-        }
-        if cx.is_expired() {
-            return Err(SandboxError::DeadlineExceeded);
-        }
-        self.pool.acquire(cx).await
-    }
-
-    fn call_on(
+    fn call_on<P: Deref<Target = Pool>>(
         &self,
-        mut lease: Lease<'_>,
+        mut lease: Lease<P>,
         cx: &HookContext,
         input: &HookInput<'_>,
+        plugin_config: &[u8],
     ) -> Result<HookOutput, SandboxError> {
-        let json = input.to_json();
         let guest: &mut Guest = &mut lease;
-        let answer = guest.on_budget(cx, |running| json::call(running, json, &self.config))?;
-        HookOutput::from_json(&answer).map_err(|error| {
+        let config = &self.config;
+        let json = matches!(guest.exports(), Exports::Json(_)).then(|| input.to_json());
+        let kept = cx.exchange().and_then(|exchange| exchange.kept(&self.name));
+        let answer = guest.on_budget(cx, |running| match (running.exports, json) {
+            (Exports::Json(exports), Some(json)) => exports.call(running, json, config),
+            (Exports::Frame(exports), _) => {
+                let context = kept.as_deref().unwrap_or_default();
+                exports.call(running, input, plugin_config, context, config)
+            }
+            _ => Err(not_a_hook().into()),
+        });
+        self.learn(guest.seen_for());
+        let answer = answer?;
+        let bytes = guest
+            .bytes(answer.ptr, answer.len)
+            .ok_or_else(|| answer.inaccessible(guest.memory_len()));
+        let output = bytes.and_then(|bytes| match guest.exports() {
+            Exports::Frame(_) => Ok(self.take(FrameOutput::read(bytes)?, cx)),
+            _ => Ok(HookOutput::from_json(bytes)?),
+        });
+        if output.is_err() {
             guest.spoil();
-            SandboxError::BadAnswer(error)
-        })
+        }
+        output
+    }
+
+    /// Does what a frame asks for beside its decision.
+    fn take(&self, answer: FrameOutput, cx: &HookContext) -> HookOutput {
+        if let (Some(exchange), Some(context)) = (cx.exchange(), &answer.context) {
+            exchange.keep(&self.name, context);
+        }
+        for LogLine { level, text } in answer.logs {
+            let (plugin, text) = (&self.name, text.escape_debug());
+            match level {
+                LogLevel::Error => tracing::error!(%plugin, "{text}"),
+                LogLevel::Warning => tracing::warn!(%plugin, "{text}"),
+                LogLevel::Information => tracing::info!(%plugin, "{text}"),
+                LogLevel::Debug => tracing::debug!(%plugin, "{text}"),
+                LogLevel::Trace => tracing::trace!(%plugin, "{text}"),
+            }
+        }
+        answer.output
+    }
+
+    /// Adds the duration of a call to the moving average, an eighth of which it is.
+    fn learn(&self, duration: Duration) {
+        let average = self.average_us.load(Ordering::Relaxed);
+        if average == 0 && duration.is_zero() {
+            return;
+        }
+        let duration = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 8);
+        let learned = (average.saturating_mul(7).saturating_add(duration)) / 8;
+        self.average_us.store(learned, Ordering::Relaxed);
+    }
+}
+
+/// Refuses a call whose time is up before it begins.
+fn check(cx: &HookContext) -> Result<(), SandboxError> {
+    if cx.is_cancelled() {
+        return Err(SandboxError::Cancelled);
+    }
+    if cx.is_expired() {
+        return Err(SandboxError::DeadlineExceeded);
+    }
+    Ok(())
+}
+
+fn not_a_hook() -> SandboxError {
+    SandboxError::MissingExport {
+        export: "handle".to_owned(),
+        expected: "an ABI for hooks".to_owned(),
     }
 }
 
@@ -206,7 +350,7 @@ impl fmt::Debug for Plugin {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct PluginInstance<'p> {
-    lease: Lease<'p>,
+    lease: Lease<&'p Pool>,
     plugin: &'p Plugin,
 }
 
@@ -237,7 +381,7 @@ impl PluginInstance<'_> {
         require(&self.plugin.exports, export, &expected)?;
         let params = value::to_wasmer(&params.into_values());
         let results = self.lease.on_budget(&HookContext::new(), |running| {
-            Ok::<_, CallFailure>(running.guest.call_dynamic(export, &params)?)
+            Ok::<_, CallFailure>(running.call_dynamic(export, &params)?)
         })?;
         R::from_values(&value::from_wasmer(&results)).ok_or_else(|| SandboxError::Trap {
             reason: format!("`{export}` returned values of other types than it declares"),
@@ -253,11 +397,15 @@ impl PluginInstance<'_> {
     /// Copies `len` bytes out of the exported memory; `None` when they are not all in it.
     #[must_use]
     pub fn read(&self, ptr: u32, len: u32) -> Option<Vec<u8>> {
-        self.lease.read(ptr, len)
+        self.lease.bytes(ptr, len).map(<[u8]>::to_vec)
     }
 
     /// Copies bytes into the exported memory; `false`, and nothing copied, when they do not fit.
     pub fn write(&mut self, ptr: u32, bytes: &[u8]) -> bool {
-        self.lease.write(ptr, bytes)
+        u32::try_from(bytes.len())
+            .ok()
+            .and_then(|len| self.lease.bytes_mut(ptr, len))
+            .map(|room| room.copy_from_slice(bytes))
+            .is_some()
     }
 }

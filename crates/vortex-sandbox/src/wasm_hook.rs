@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use vortex_hook_core::{Hook, HookContext, HookError, HookInput, HookOutput, async_trait};
 
 use crate::{Plugin, SandboxError};
@@ -32,19 +33,30 @@ use crate::{Plugin, SandboxError};
 #[derive(Clone, Debug)]
 pub struct WasmHook {
     plugin: Arc<Plugin>,
+    config: Arc<[u8]>,
 }
 
 impl WasmHook {
-    /// Checks that the plugin speaks the JSON ABI and makes its first instance.
+    /// Checks that the plugin speaks one of the ABIs and makes its first instance.
     ///
     /// # Errors
     ///
     /// [`SandboxError::MissingExport`] or [`SandboxError::MistypedExport`] for
-    /// `memory`, `alloc` or `handle`; or why no instance could be made.
+    /// `memory`, `alloc` or `handle`, or `vortex_handle` where `vortex_abi_v2` is
+    /// exported; or why no instance could be made.
     pub fn new(plugin: Arc<Plugin>) -> Result<Self, SandboxError> {
-        plugin.check_json_abi()?;
+        plugin.check_abi()?;
         plugin.warm()?;
-        Ok(Self { plugin })
+        let config = Arc::default();
+        Ok(Self { plugin, config })
+    }
+
+    /// Sets the configuration that the plugin finds in every frame, as bytes whose
+    /// meaning is the plugin's own. A plugin that speaks JSON does not get it.
+    #[must_use]
+    pub fn with_config(mut self, config: impl Into<Arc<[u8]>>) -> Self {
+        self.config = config.into();
+        self
     }
 
     /// The plugin.
@@ -57,9 +69,27 @@ impl WasmHook {
 #[async_trait]
 impl Hook for WasmHook {
     async fn call(&self, cx: &HookContext, input: &HookInput<'_>) -> Result<HookOutput, HookError> {
-        self.plugin
-            .call_json(cx, input)
-            .await
-            .map_err(HookError::new)
+        let (plugin, config) = (&self.plugin, &self.config);
+        let result = match Handle::try_current() {
+            Ok(threads) if plugin.is_slow() => {
+                plugin
+                    .call_on_blocking_thread(&threads, cx, input, config)
+                    .await
+            }
+            _ => plugin.call(cx, input, config).await,
+        };
+        result.map_err(HookError::new)
+    }
+
+    fn call_now(
+        &self,
+        cx: &HookContext,
+        input: &HookInput<'_>,
+    ) -> Option<Result<HookOutput, HookError>> {
+        if self.plugin.is_slow() {
+            return None;
+        }
+        let result = self.plugin.call_now(cx, input, &self.config)?;
+        Some(result.map_err(HookError::new))
     }
 }

@@ -21,6 +21,21 @@ impl GuestRange {
         }
     }
 
+    /// For a range that was checked and yet could not be accessed.
+    pub(crate) fn inaccessible(self, memory: usize) -> SandboxError {
+        self.bad(memory, "not accessible")
+    }
+
+    fn bad(self, memory: usize, why: &'static str) -> SandboxError {
+        SandboxError::BadPointer {
+            export: self.export,
+            ptr: self.ptr,
+            len: self.len,
+            memory,
+            why,
+        }
+    }
+
     /// Refuses a range that is empty, at address zero, or not wholly inside of
     /// `memory` bytes.
     pub(crate) fn check(self, memory: usize) -> Result<Self, SandboxError> {
@@ -34,12 +49,6 @@ impl GuestRange {
         } else {
             return Ok(self);
         };
-        Err(SandboxError::BadPointer {
-            export: self.export,
-            ptr: self.ptr,
-            len: self.len,
-            memory,
-            why,
-        })
+        Err(self.bad(memory, why))
     }
 }

@@ -1,7 +1,7 @@
 //! What one call may use, and how it is seen from the outside while it runs.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use vortex_hook_core::{CancellationToken, HookContext};
@@ -30,6 +30,9 @@ pub(crate) enum Phase {
 }
 
 const PHASE_BITS: u64 = 3;
+
+/// What moments are told from in one word.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Phase {
     fn pack(self, calls: u64) -> u64 {
@@ -74,6 +77,10 @@ pub(crate) struct Meter {
     pub(crate) wall_limit: Duration,
     /// What the call had used when it was stopped, in nanoseconds.
     used: AtomicU64,
+    /// The last call that the watchdog found running, and when, in nanoseconds
+    /// since `EPOCH`.
+    seen_call: AtomicU64,
+    seen_at: AtomicU64,
     /// Set for a call whose context has either.
     context: Mutex<Context>,
     /// `None` once the instance is gone: the meter may outlive it by a round.
@@ -99,6 +106,8 @@ impl Meter {
             cpu_limit: config.cpu_time,
             wall_limit: config.wall_limit(),
             used: AtomicU64::new(0),
+            seen_call: AtomicU64::new(0),
+            seen_at: AtomicU64::new(0),
             context: Mutex::default(),
             guest: Mutex::new(Some(guest)),
         }
@@ -139,6 +148,25 @@ impl Meter {
             Err((Phase::Stopped(stop), _)) => Err(stop),
             _ => Ok(()),
         }
+    }
+
+    /// How long the last call has run since the watchdog first saw it: zero for
+    /// one that was over by then.
+    pub(crate) fn seen_for(&self) -> Duration {
+        let (_, calls) = Phase::unpack(self.state.load(Ordering::Relaxed));
+        if self.seen_call.load(Ordering::Acquire) != calls {
+            return Duration::ZERO;
+        }
+        let at = Duration::from_nanos(self.seen_at.load(Ordering::Relaxed));
+        EPOCH.elapsed().saturating_sub(at)
+    }
+
+    /// The watchdog has found call number `call` running.
+    pub(crate) fn see(&self, call: u64, now: Instant) {
+        let at = now.saturating_duration_since(*EPOCH).as_nanos();
+        let at = u64::try_from(at).unwrap_or(u64::MAX);
+        self.seen_at.store(at, Ordering::Relaxed);
+        self.seen_call.store(call, Ordering::Release);
     }
 
     /// The error for a call that was stopped.

@@ -1,22 +1,27 @@
 //! An instance of a module in a store of its own.
-#![allow(unsafe_code, reason = "moves a store from thread to thread")]
+#![allow(
+    unsafe_code,
+    reason = "moves a store from thread to thread and lends guest memory"
+)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use vortex_hook_core::HookContext;
 use wasmer::{
-    AsStoreMut, AsStoreRef, Global, Instance, InstantiationError, Memory, RuntimeError, Store,
-    StoreMut, StoreRef, TypedFunction, Value, imports,
+    AsStoreMut, Global, Instance, InstantiationError, RuntimeError, Store, Value, imports,
 };
 
 use super::budget::{Meter, Stop};
+use super::memory::image::Image;
 use super::memory::{Reservation, with_reservation};
 use super::trap::TrapKind;
 use super::watchdog::Watchdog;
+use crate::abi::{Abi, frame, json};
 use crate::guarded::guarded;
 use crate::instrument::{FUEL_EXHAUSTED, FUEL_REMAINING, abort, start};
 use crate::module::compile::Compiled;
-use crate::{RuntimeConfig, SandboxError};
+use crate::{Isolation, RuntimeConfig, SandboxError};
 
 /// A store that may be sent to another thread.
 struct SendStore(Store);
@@ -43,21 +48,32 @@ pub(crate) struct Guest {
     instance: Instance,
     store: SendStore,
     compiled: Arc<Compiled>,
-    memory: Option<Memory>,
-    abi: Option<JsonExports>,
+    has_memory: bool,
+    exports: Exports,
     aborted: Option<Global>,
     fuel: Option<Fuel>,
+    /// What every call begins with, if each is to find the same.
+    snapshot: Option<Arc<Snapshot>>,
     meter: Arc<Meter>,
     reservation: Arc<Reservation>,
     watchdog: Arc<Watchdog>,
     spoiled: bool,
 }
 
-/// The functions of the JSON ABI, looked up once.
-#[derive(Clone)]
-pub(crate) struct JsonExports {
-    pub(crate) alloc: TypedFunction<i32, i32>,
-    pub(crate) handle: TypedFunction<(i32, i32), i64>,
+/// The functions that a hook call needs, looked up once.
+#[derive(Debug)]
+pub(crate) enum Exports {
+    /// The module is no hook.
+    None,
+    Json(json::Exports),
+    Frame(frame::Exports),
+}
+
+/// The state of an instance that no call has run on.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    memory: Image,
+    globals: Vec<u128>,
 }
 
 impl Guest {
@@ -91,18 +107,15 @@ impl Guest {
         };
         let watchdog = Arc::clone(watchdog);
         let compiled = Arc::clone(compiled);
-        let mut guest = Self::with_exports(instance, store, compiled, meter, reservation, watchdog);
-        if let Ok(start) = guest
-            .instance
-            .exports
-            .get_typed_function::<(), ()>(&guest.store.0, start::EXPORT)
-        {
-            guest.on_budget(cx, |running| Ok::<_, CallFailure>(start.call(running)?))?;
+        let mut guest = Self::of(instance, store, compiled, meter, reservation, watchdog);
+        guest.start(cx)?;
+        if guest.compiled.config.isolation == Isolation::PerCall {
+            guest.isolate()?;
         }
         Ok(guest)
     }
 
-    fn with_exports(
+    fn of(
         instance: Instance,
         store: SendStore,
         compiled: Arc<Compiled>,
@@ -111,11 +124,6 @@ impl Guest {
         watchdog: Arc<Watchdog>,
     ) -> Self {
         let exports = &instance.exports;
-        let abi = exports
-            .get_typed_function(&store.0, "alloc")
-            .ok()
-            .zip(exports.get_typed_function(&store.0, "handle").ok())
-            .map(|(alloc, handle)| JsonExports { alloc, handle });
         let global = |name| exports.get_global(name).ok().cloned();
         let fuel = compiled.config.max_fuel.and_then(|limit| {
             Some(Fuel {
@@ -125,10 +133,11 @@ impl Guest {
             })
         });
         Self {
-            memory: exports.get_memory("memory").ok().cloned(),
+            has_memory: exports.get_memory("memory").is_ok(),
             aborted: global(abort::EXPORT),
-            abi,
+            exports: Exports::None,
             fuel,
+            snapshot: None,
             instance,
             store,
             compiled,
@@ -139,8 +148,56 @@ impl Guest {
         }
     }
 
-    pub(crate) fn json_exports(&self) -> Option<JsonExports> {
-        self.abi.clone()
+    /// Runs the start function and looks up what hook calls need, which may run
+    /// the guest as well.
+    fn start(&mut self, cx: &HookContext) -> Result<(), SandboxError> {
+        let exports = &self.instance.exports;
+        if let Ok(start) = exports.get_typed_function::<(), ()>(&self.store.0, start::EXPORT) {
+            self.on_budget(cx, |running| Ok(start.call(running.store)?))?;
+        }
+        let (exports, store) = (&self.instance.exports, &self.store.0);
+        self.exports = match self.compiled.abi {
+            Some(Abi::Json) => {
+                json::Exports::of(exports, store).map_or(Exports::None, Exports::Json)
+            }
+            Some(Abi::Frame) => match frame::Exports::of(exports, store) {
+                Some((describe, handle)) => Exports::Frame(self.on_budget(cx, |running| {
+                    frame::Exports::described(running, &describe, handle)
+                })?),
+                None => Exports::None,
+            },
+            None => Exports::None,
+        };
+        Ok(())
+    }
+
+    /// Has every call from now on begin with the state that the instance is in.
+    ///
+    /// Instances of a module begin in the same state, since there is nothing
+    /// that could tell one from the other: they share the image of the first.
+    fn isolate(&mut self) -> Result<(), SandboxError> {
+        let address_space = |source| SandboxError::AddressSpace { source };
+        let snapshot = match self.compiled.snapshot.get() {
+            Some(snapshot) => Arc::clone(snapshot),
+            None => {
+                let taken = Arc::new(Snapshot {
+                    // SAFETY: the guest runs through `&mut self` alone.
+                    memory: unsafe { Image::of(&self.reservation) }.map_err(address_space)?,
+                    globals: self.store.0.objects_mut().as_u128_globals(),
+                });
+                // Another instance may have been first.
+                Arc::clone(self.compiled.snapshot.get_or_init(|| taken))
+            }
+        };
+        // SAFETY: guest and bytes of its memory are had through `self` alone.
+        unsafe { self.reservation.map_image(&snapshot.memory) }.map_err(address_space)?;
+        self.snapshot = Some(snapshot);
+        Ok(())
+    }
+
+    /// The functions that a hook call needs.
+    pub(crate) fn exports(&self) -> &Exports {
+        &self.exports
     }
 
     /// Bytes of linear memory that the guest has.
@@ -148,15 +205,29 @@ impl Guest {
         self.reservation.len()
     }
 
-    /// Whether the next call may run on this instance.
-    pub(crate) fn is_reusable(&self) -> bool {
-        !self.spoiled
-            && self.memory_len()
-                <= self
-                    .compiled
-                    .config
-                    .keep_bytes
-                    .max(self.compiled.initial_bytes)
+    /// Makes the instance ready for the next call; `false` when none may run on it.
+    pub(crate) fn recycle(&mut self) -> bool {
+        if self.spoiled {
+            return false;
+        }
+        if let Some(snapshot) = &self.snapshot {
+            // SAFETY: guest and bytes of its memory are had through `self` alone.
+            let reset = unsafe { self.reservation.reset(&snapshot.memory) };
+            if reset.is_err() {
+                return false;
+            }
+            let objects = self.store.0.objects_mut();
+            for (index, value) in snapshot.globals.iter().enumerate() {
+                objects.set_global_unchecked(index, *value);
+            }
+        }
+        let config = &self.compiled.config;
+        self.memory_len() <= config.keep_bytes.max(self.compiled.initial_bytes)
+    }
+
+    /// How long the last call was seen to run, see [`Meter::seen_for`].
+    pub(crate) fn seen_for(&self) -> Duration {
+        self.meter.seen_for()
     }
 
     /// Keeps the next call away from this instance.
@@ -177,12 +248,17 @@ impl Guest {
         self.refuel()?;
         // Until the call has come to a good end.
         self.spoiled = true;
-        let meter = Arc::clone(&self.meter);
-        meter.begin(cx, &self.watchdog);
-        let result = guarded(|| work(&mut Running { guest: self }));
-        let ended = meter.end(cx);
+        self.meter.begin(cx, &self.watchdog);
+        let mut running = Running {
+            store: &mut self.store.0,
+            instance: &self.instance,
+            exports: &self.exports,
+            reservation: &self.reservation,
+        };
+        let result = guarded(|| work(&mut running));
+        let ended = self.meter.end(cx);
         if ended.is_err() {
-            meter.retire();
+            self.meter.retire();
         }
         match (result, ended) {
             (Ok(Ok(value)), Ok(())) => {
@@ -229,26 +305,52 @@ impl Guest {
             })
     }
 
-    /// Copies `bytes` into guest memory; `false` when they do not fit there.
-    pub(crate) fn write(&self, ptr: u32, bytes: &[u8]) -> bool {
-        self.memory
-            .as_ref()
-            .is_some_and(|m| m.view(&self.store.0).write(ptr.into(), bytes).is_ok())
-    }
-
-    /// Copies `len` bytes out of guest memory; `None` when they are not all there.
-    pub(crate) fn read(&self, ptr: u32, len: u32) -> Option<Vec<u8>> {
-        let end = u64::from(ptr) + u64::from(len);
-        if end > self.memory_len() as u64 {
+    /// Bytes of the exported memory; `None` when they are not all there.
+    pub(crate) fn bytes(&self, ptr: u32, len: u32) -> Option<&[u8]> {
+        if !self.has_memory {
             return None;
         }
-        let mut bytes = vec![0; len as usize];
-        let memory = self.memory.as_ref()?;
-        memory
-            .view(&self.store.0)
-            .read(ptr.into(), &mut bytes)
-            .ok()?;
-        Some(bytes)
+        // SAFETY: the guest runs through `&mut self` alone, which cannot be had
+        // while the slice borrows `self`.
+        unsafe { self.reservation.bytes(ptr, len) }
+    }
+
+    /// [`Guest::bytes`] to be written to.
+    pub(crate) fn bytes_mut(&mut self, ptr: u32, len: u32) -> Option<&mut [u8]> {
+        if !self.has_memory {
+            return None;
+        }
+        // SAFETY: as in `bytes`; and every other slice borrows `self` as well.
+        unsafe { self.reservation.bytes_mut(ptr, len) }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.meter.retire();
+    }
+}
+
+/// A guest whose meter runs: the only way to call it.
+pub(crate) struct Running<'g> {
+    pub(crate) store: &'g mut Store,
+    instance: &'g Instance,
+    pub(crate) exports: &'g Exports,
+    reservation: &'g Reservation,
+}
+
+impl Running<'_> {
+    /// Bytes of linear memory that the guest has.
+    pub(crate) fn memory_len(&self) -> usize {
+        self.reservation.len()
+    }
+
+    /// Bytes of linear memory to be written to; `None` when they are not all there.
+    pub(crate) fn bytes_mut(&mut self, ptr: u32, len: u32) -> Option<&mut [u8]> {
+        // SAFETY: the guest runs when its functions are called, with `self.store`;
+        // that takes `&mut self`, which cannot be had while the slice borrows it.
+        // Other slices borrow the `Guest` that is borrowed here.
+        unsafe { self.reservation.bytes_mut(ptr, len) }
     }
 
     /// Calls an export by name with any values.
@@ -262,34 +364,7 @@ impl Guest {
             .exports
             .get_function(export)
             .map_err(|error| RuntimeError::new(error.to_string()))?;
-        function.call(&mut self.store.0, params)
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.meter.retire();
-    }
-}
-
-/// A guest whose meter runs: the only way to call it.
-pub(crate) struct Running<'g> {
-    pub(crate) guest: &'g mut Guest,
-}
-
-impl AsStoreRef for Running<'_> {
-    fn as_store_ref(&self) -> StoreRef<'_> {
-        self.guest.store.0.as_store_ref()
-    }
-}
-
-impl AsStoreMut for Running<'_> {
-    fn as_store_mut(&mut self) -> StoreMut<'_> {
-        self.guest.store.0.as_store_mut()
-    }
-
-    fn objects_mut(&mut self) -> &mut wasmer::StoreObjects {
-        self.guest.store.0.objects_mut()
+        function.call(self.store, params)
     }
 }
 

@@ -13,10 +13,12 @@
     reason = "maps and protects memory, and implements wasmer's memory interface on it"
 )]
 
+pub(crate) mod image;
+
 use std::cell::RefCell;
 use std::io;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use wasmer::sys::{BaseTunables, Tunables};
@@ -59,11 +61,14 @@ pub(crate) struct Reservation {
     max: usize,
     /// Whether growth has been refused since the flag was last cleared.
     denied: AtomicBool,
+    /// Where the instance's code looks up base and length; null before there is one.
+    definition: AtomicPtr<VMMemoryDefinition>,
 }
 
 // SAFETY: the base is the address of a mapping that this value alone owns. All it
-// does with it is to change its protection and to unmap it at the end, both of
-// which the kernel serialises; it never reads or writes through it.
+// does with it by itself is to change how it is mapped, which the kernel
+// serialises; it reads and writes through it only where the caller promises
+// exclusive access.
 unsafe impl Send for Reservation {}
 // SAFETY: as above.
 unsafe impl Sync for Reservation {}
@@ -99,6 +104,7 @@ impl Reservation {
             len: AtomicUsize::new(0),
             max,
             denied: AtomicBool::new(false),
+            definition: AtomicPtr::new(ptr::null_mut()),
         };
         let region = (safepoint::BASE as usize, safepoint::LEN as usize);
         reservation.protect(region.0, region.1, libc::PROT_READ)?;
@@ -121,6 +127,42 @@ impl Reservation {
     /// Whether the guest was refused memory since the last call of this function.
     pub(crate) fn take_denied(&self) -> bool {
         self.denied.load(Ordering::Relaxed) && self.denied.swap(false, Ordering::Relaxed)
+    }
+
+    /// Bytes of the guest's memory; `None` when they are not all there.
+    ///
+    /// # Safety
+    ///
+    /// While the slice lives, the guest does not run and nobody has these bytes
+    /// to write to.
+    pub(super) unsafe fn bytes(&self, ptr: u32, len: u32) -> Option<&[u8]> {
+        let (start, len) = self.range(ptr, len)?;
+        // SAFETY: the range lies below `len()`, which is readable as long as
+        // `self` lives; the caller promises that nobody writes to it.
+        Some(unsafe { std::slice::from_raw_parts(start, len) })
+    }
+
+    /// [`Reservation::bytes`] to be written to.
+    ///
+    /// # Safety
+    ///
+    /// While the slice lives, the guest does not run and nobody else has these
+    /// bytes to read or write.
+    #[allow(clippy::mut_from_ref, reason = "the caller promises exclusive access")]
+    pub(super) unsafe fn bytes_mut(&self, ptr: u32, len: u32) -> Option<&mut [u8]> {
+        let (start, len) = self.range(ptr, len)?;
+        // SAFETY: the range lies below `len()`, which is writable as long as
+        // `self` lives; the caller promises that nobody else uses it.
+        Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
+    }
+
+    fn range(&self, ptr: u32, len: u32) -> Option<(*mut u8, usize)> {
+        let (start, len) = (ptr as usize, len as usize);
+        if start + len > self.len() {
+            return None;
+        }
+        // SAFETY: an offset inside of the mapping that `self` owns.
+        Some((unsafe { self.base.as_ptr().add(start) }, len))
     }
 
     /// Makes `len` bytes accessible in all, if that is allowed.
@@ -301,6 +343,9 @@ impl Tunables for GuestTunables {
         let definition = unsafe { location.as_mut() };
         definition.base = reservation.base.as_ptr();
         definition.current_length = reservation.len();
+        reservation
+            .definition
+            .store(location.as_ptr(), Ordering::Relaxed);
         let memory: Box<dyn LinearMemory + Send + Sync> = Box::new(GuestMemory {
             reservation,
             ty: *ty,

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_timer::Delay;
-use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
+use tokio::sync::Semaphore;
 use vortex_hook_core::HookContext;
 
 use super::guest::Guest;
@@ -24,9 +24,9 @@ pub(crate) struct Pool {
     watchdog: Arc<Watchdog>,
     max_instances: usize,
     instance_wait: Duration,
-    /// One permit for each instance that may run; serves waiters in order.
-    permits: Semaphore,
     state: Mutex<State>,
+    /// Slots handed over to those who wait in line, in order.
+    handover: Semaphore,
     pub(crate) created: AtomicU64,
     pub(crate) discarded: AtomicU64,
 }
@@ -35,7 +35,11 @@ struct State {
     /// `None` once the pool is closed.
     compiled: Option<Arc<Compiled>>,
     /// Instances that wait; the last one used is the first one taken, for warm caches.
-    idle: Vec<Guest>,
+    idle: Vec<Box<Guest>>,
+    /// Slots that are taken, those handed over included.
+    taken: usize,
+    /// Calls in line that no slot has been handed over to.
+    waiting: usize,
 }
 
 impl std::fmt::Debug for State {
@@ -43,6 +47,8 @@ impl std::fmt::Debug for State {
         f.debug_struct("State")
             .field("open", &self.compiled.is_some())
             .field("idle", &self.idle.len())
+            .field("taken", &self.taken)
+            .field("waiting", &self.waiting)
             .finish()
     }
 }
@@ -55,53 +61,85 @@ impl Pool {
             watchdog,
             max_instances: config.max_instances,
             instance_wait: config.instance_wait,
-            permits: Semaphore::new(config.max_instances),
             state: Mutex::new(State {
                 idle: Vec::new(),
                 compiled: Some(compiled),
+                taken: 0,
+                waiting: 0,
             }),
+            handover: Semaphore::new(0),
             created: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
         }
     }
 
     /// An instance for one call; waits in line when all are in use.
-    pub(crate) async fn acquire(&self, cx: &HookContext) -> Result<Lease<'_>, SandboxError> {
-        let permit = match self.permits.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => self.wait_in_line(cx).await?,
-        };
-        self.lease(permit, cx)
+    pub(crate) async fn acquire<P>(pool: P, cx: &HookContext) -> Result<Lease<P>, SandboxError>
+    where
+        P: Deref<Target = Self>,
+    {
+        if !pool.take_slot()? {
+            pool.wait_in_line(cx).await?;
+        }
+        Lease::of_slot(pool).with_guest(cx)
+    }
+
+    /// An instance for one call, or `None` when all are in use.
+    pub(crate) fn try_acquire(
+        &self,
+        cx: &HookContext,
+    ) -> Option<Result<Lease<&Self>, SandboxError>> {
+        match self.take_slot() {
+            Ok(true) => Some(Lease::of_slot(self).with_guest(cx)),
+            Ok(false) => None,
+            Err(error) => Some(Err(error)),
+        }
     }
 
     /// An instance that no call has run on, if there may be one more at once. It
     /// is not kept.
-    pub(crate) fn fresh(&self) -> Result<Lease<'_>, SandboxError> {
-        let permit = self.permits.try_acquire();
-        let permit = permit.map_err(|_| self.saturated(Duration::ZERO))?;
+    pub(crate) fn fresh(&self) -> Result<Lease<&Self>, SandboxError> {
+        if !self.take_slot()? {
+            return Err(self.saturated(Duration::ZERO));
+        }
+        let mut lease = Lease::of_slot(self);
+        lease.keep = false;
         let compiled = self.state().compiled.clone();
-        Ok(Lease {
-            pool: self,
-            guest: Some(self.make(compiled, &HookContext::new())?),
-            keep: false,
-            _permit: permit,
-        })
+        lease.guest = Some(self.make(compiled, &HookContext::new())?);
+        Ok(lease)
     }
 
-    async fn wait_in_line(&self, cx: &HookContext) -> Result<SemaphorePermit<'_>, SandboxError> {
-        if self.permits.is_closed() {
+    /// Takes a slot, if one is free.
+    fn take_slot(&self) -> Result<bool, SandboxError> {
+        let mut state = self.state();
+        if state.compiled.is_none() {
             return Err(self.unloaded());
         }
+        let is_free = state.taken < self.max_instances;
+        state.taken += usize::from(is_free);
+        Ok(is_free)
+    }
+
+    /// Waits until a slot is handed over.
+    async fn wait_in_line(&self, cx: &HookContext) -> Result<(), SandboxError> {
         let start = Instant::now();
         let until_deadline = cx.deadline().map(|d| d.saturating_duration_since(start));
         let wait = self
             .instance_wait
             .min(until_deadline.unwrap_or(Duration::MAX));
-        let mut acquire = pin!(self.permits.acquire());
+        let mut place = match Place::in_line(self)? {
+            Some(place) => place,
+            None => return Ok(()),
+        };
+        // Dropped before the place is left, see `Place::drop`.
+        let mut handover = pin!(self.handover.acquire());
         let mut timeout = Delay::new(wait);
         poll_fn(|task| {
-            if let Poll::Ready(permit) = acquire.as_mut().poll(task) {
-                return Poll::Ready(permit.map_err(|_| self.unloaded()));
+            if let Poll::Ready(slot) = handover.as_mut().poll(task) {
+                return Poll::Ready(slot.map_err(|_| self.unloaded()).map(|slot| {
+                    slot.forget();
+                    place.served = true;
+                }));
             }
             Pin::new(&mut timeout)
                 .poll(task)
@@ -118,60 +156,32 @@ impl Pool {
         }
     }
 
-    fn lease<'p>(
-        &'p self,
-        permit: SemaphorePermit<'p>,
-        cx: &HookContext,
-    ) -> Result<Lease<'p>, SandboxError> {
-        let (idle, compiled) = {
-            let mut state = self.state();
-            match state.idle.pop() {
-                None => (None, state.compiled.clone()),
-                idle => (idle, None),
-            }
-        };
-        // A pool that was closed has none idle either.
-        let guest = match idle {
-            Some(guest) => guest,
-            None => self.make(compiled, cx)?,
-        };
-        Ok(Lease {
-            pool: self,
-            guest: Some(guest),
-            keep: true,
-            _permit: permit,
-        })
-    }
-
     fn make(
         &self,
         compiled: Option<Arc<Compiled>>,
         cx: &HookContext,
-    ) -> Result<Guest, SandboxError> {
+    ) -> Result<Box<Guest>, SandboxError> {
         let compiled = compiled.ok_or_else(|| self.unloaded())?;
         let guest = Guest::new(&compiled, &self.watchdog, cx)?;
         self.created.fetch_add(1, Ordering::Relaxed);
-        Ok(guest)
+        Ok(Box::new(guest))
     }
 
     /// Makes one instance and keeps it, so that the first call finds it.
     pub(crate) fn warm(&self) -> Result<(), SandboxError> {
-        match self.permits.try_acquire() {
-            Ok(permit) => self.lease(permit, &HookContext::new()).map(drop),
-            // Then there are instances, and busy ones at that.
-            Err(TryAcquireError::NoPermits) => Ok(()),
-            Err(TryAcquireError::Closed) => Err(self.unloaded()),
-        }
+        // Where no slot is free there are instances, and busy ones at that.
+        let lease = self.try_acquire(&HookContext::new());
+        lease.transpose().map(drop)
     }
 
     /// Frees the instances that wait, and the code as soon as no call runs it.
     /// Calls from now on fail with [`SandboxError::Unloaded`].
     pub(crate) fn close(&self) {
-        self.permits.close();
         let (idle, compiled) = {
             let mut state = self.state();
             (std::mem::take(&mut state.idle), state.compiled.take())
         };
+        self.handover.close();
         // Outside of the lock, since unmapping takes a while.
         drop(idle);
         drop(compiled);
@@ -181,16 +191,33 @@ impl Pool {
         self.state().idle.len()
     }
 
-    fn give_back(&self, guest: Guest, keep: bool) {
-        if keep && guest.is_reusable() {
-            let mut state = self.state();
-            if state.compiled.is_some() {
-                state.idle.push(guest);
-                return;
+    /// Takes a slot back, and the instance that ran in it if that may be kept.
+    fn give_back(&self, guest: Option<Box<Guest>>, keep: bool) {
+        let mut kept = None;
+        if let Some(mut guest) = guest {
+            if keep && guest.recycle() {
+                kept = Some(guest);
+            } else {
+                self.discarded.fetch_add(1, Ordering::Relaxed);
+                // Unmapping takes a while, and the slot is taken until it is done.
+                drop(guest);
             }
         }
-        self.discarded.fetch_add(1, Ordering::Relaxed);
-        drop(guest);
+        let mut state = self.state();
+        if state.compiled.is_some() {
+            state.idle.extend(kept.take());
+        }
+        if state.waiting > 0 {
+            state.waiting -= 1;
+            drop(state);
+            self.handover.add_permits(1);
+        } else {
+            state.taken -= 1;
+            drop(state);
+        }
+        if kept.is_some() {
+            self.discarded.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -199,7 +226,7 @@ impl Pool {
     }
 
     fn saturated(&self, waited: Duration) -> SandboxError {
-        if self.permits.is_closed() {
+        if self.handover.is_closed() {
             return self.unloaded();
         }
         SandboxError::Saturated {
@@ -215,40 +242,103 @@ impl Pool {
     }
 }
 
-/// An instance for the time of one call; goes back to the pool, or is thrown away.
-pub(crate) struct Lease<'p> {
+/// A place in line. Each is either counted as waiting, or has a slot handed over:
+/// one permit of the semaphore.
+struct Place<'p> {
     pool: &'p Pool,
-    guest: Option<Guest>,
-    /// Whether the pool may keep the instance.
-    keep: bool,
-    // Dropped after the guest is back, so that whoever waits for it finds the guest.
-    _permit: SemaphorePermit<'p>,
+    served: bool,
 }
 
-impl Deref for Lease<'_> {
+impl<'p> Place<'p> {
+    /// A place in line, or `None` with a slot taken that has become free.
+    fn in_line(pool: &'p Pool) -> Result<Option<Self>, SandboxError> {
+        let mut state = pool.state();
+        if state.compiled.is_none() {
+            return Err(pool.unloaded());
+        }
+        if state.taken < pool.max_instances {
+            state.taken += 1;
+            return Ok(None);
+        }
+        state.waiting += 1;
+        let served = false;
+        Ok(Some(Self { pool, served }))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.served {
+            return;
+        }
+        let mut state = self.pool.state();
+        if state.waiting > 0 {
+            state.waiting -= 1;
+        } else if let Ok(slot) = self.pool.handover.try_acquire() {
+            // Every place left in line has a slot, and this one is too many.
+            slot.forget();
+            state.taken -= 1;
+        }
+    }
+}
+
+/// An instance for the time of one call; goes back to the pool, or is thrown away.
+pub(crate) struct Lease<P: Deref<Target = Pool>> {
+    pool: P,
+    guest: Option<Box<Guest>>,
+    /// Whether the pool may keep the instance.
+    keep: bool,
+}
+
+impl<P: Deref<Target = Pool>> Lease<P> {
+    /// A lease without an instance, for a slot that is taken already.
+    fn of_slot(pool: P) -> Self {
+        Self {
+            pool,
+            guest: None,
+            keep: true,
+        }
+    }
+
+    fn with_guest(mut self, cx: &HookContext) -> Result<Self, SandboxError> {
+        let compiled = {
+            let mut state = self.pool.state();
+            self.guest = state.idle.pop();
+            match self.guest {
+                Some(_) => None,
+                // A pool that was closed has none idle either.
+                None => state.compiled.clone(),
+            }
+        };
+        if self.guest.is_none() {
+            self.guest = Some(self.pool.make(compiled, cx)?);
+        }
+        Ok(self)
+    }
+}
+
+impl<P: Deref<Target = Pool>> Deref for Lease<P> {
     type Target = Guest;
 
     fn deref(&self) -> &Guest {
         match &self.guest {
             Some(guest) => guest,
-            None => unreachable!("a lease has its guest until it is dropped"),
+            None => unreachable!("a lease is handed out with its guest"),
         }
     }
 }
 
-impl DerefMut for Lease<'_> {
+impl<P: Deref<Target = Pool>> DerefMut for Lease<P> {
     fn deref_mut(&mut self) -> &mut Guest {
         match &mut self.guest {
             Some(guest) => guest,
-            None => unreachable!("a lease has its guest until it is dropped"),
+            None => unreachable!("a lease is handed out with its guest"),
         }
     }
 }
 
-impl Drop for Lease<'_> {
+impl<P: Deref<Target = Pool>> Drop for Lease<P> {
     fn drop(&mut self) {
-        if let Some(guest) = self.guest.take() {
-            self.pool.give_back(guest, self.keep);
-        }
+        self.pool.give_back(self.guest.take(), self.keep);
     }
 }

@@ -236,6 +236,7 @@ impl Watched {
         let Some(since) = &self.since else {
             // What it used before is not known: at most a tick.
             self.since = Some(Sighting { at: now, cpu });
+            self.meter.see(self.call, now);
             return self.meter.cpu_limit;
         };
         let cpu_used = cpu.saturating_sub(since.cpu);

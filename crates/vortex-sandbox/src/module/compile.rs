@@ -1,6 +1,7 @@
 //! Instrumented machine code of one module.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder};
 use wasmer::wasmparser::Parser;
@@ -8,7 +9,9 @@ use wasmer::{Engine, Module};
 use wasmer_types::Features;
 
 use super::validate::{ExportType, Validated, validate};
+use crate::abi::Abi;
 use crate::guarded::guarded;
+use crate::instance::guest::Snapshot;
 use crate::instance::memory::GuestTunables;
 use crate::{RuntimeConfig, SandboxError, instrument};
 
@@ -21,6 +24,10 @@ pub(crate) struct Compiled {
     pub(crate) exports: Vec<(String, ExportType)>,
     /// Linear memory of a fresh instance, in bytes.
     pub(crate) initial_bytes: usize,
+    /// What hooks of the module speak; `None` where it is no hook.
+    pub(crate) abi: Option<Abi>,
+    /// The state of a fresh instance, once there was one whose calls are isolated.
+    pub(crate) snapshot: OnceLock<Arc<Snapshot>>,
 }
 
 impl fmt::Debug for Compiled {
@@ -60,12 +67,15 @@ impl Compiled {
             guarded(|| Module::new(&engine, code))?.map_err(|error| SandboxError::Compile {
                 reason: error.to_string(),
             })?;
+        let abi = Abi::of(&exports).ok();
         Ok(Self {
             module,
             engine,
             config: config.clone(),
             exports,
             initial_bytes,
+            abi,
+            snapshot: OnceLock::new(),
         })
     }
 }

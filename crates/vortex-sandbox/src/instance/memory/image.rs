@@ -1,0 +1,136 @@
+//! Memory as it was before the first call, to go back to after each.
+//!
+//! The image is a file in memory that every instance maps privately: pages that a
+//! call writes to are copies of its own, which are given back after it. The rest
+//! of the memory is zero at the beginning, and again once it is given back.
+
+#![allow(
+    unsafe_code,
+    reason = "maps an image over guest memory and gives pages back"
+)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::FileExt;
+use std::ptr;
+use std::sync::atomic::Ordering;
+
+use super::Reservation;
+
+/// The granularity of mappings, in bytes. Machines with larger pages than this
+/// get errors from the kernel, which fail the instance.
+const HOST_PAGE: usize = 4096;
+
+/// What a memory contained, as a file and where in the memory that belongs.
+#[derive(Debug)]
+pub(crate) struct Image {
+    file: File,
+    /// Offset in the memory of the first page that is not zero.
+    start: usize,
+    /// Bytes from there to the last page that is not zero, whole pages.
+    len: usize,
+    /// Bytes of the whole memory.
+    memory_len: usize,
+}
+
+impl Image {
+    /// Copies what is in the memory now.
+    ///
+    /// # Safety
+    ///
+    /// Nothing writes to the memory meanwhile.
+    pub(crate) unsafe fn of(memory: &Reservation) -> io::Result<Self> {
+        let memory_len = memory.len();
+        let all = u32::try_from(memory_len).unwrap_or(u32::MAX);
+        // SAFETY: the caller's promise is handed on.
+        let bytes = unsafe { memory.bytes(0, all) }.unwrap_or_default();
+        let is_zero = |page: &[u8]| page.iter().all(|byte| *byte == 0);
+        let pages = || bytes.chunks(HOST_PAGE);
+        let first = pages().position(|page| !is_zero(page)).unwrap_or(0);
+        let end = pages()
+            .rposition(|page| !is_zero(page))
+            .map_or(0, |last| last + 1);
+        let (start, len) = (first * HOST_PAGE, end.saturating_sub(first) * HOST_PAGE);
+
+        // SAFETY: the name is a string that ends with a zero byte.
+        let fd = unsafe { libc::memfd_create(c"vortex-image".as_ptr(), libc::MFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just made, and belongs to nobody else.
+        let file = unsafe { File::from_raw_fd(fd) };
+        file.write_all_at(bytes.get(start..start + len).unwrap_or_default(), 0)?;
+        Ok(Self {
+            file,
+            start,
+            len,
+            memory_len,
+        })
+    }
+}
+
+impl Reservation {
+    /// Puts the image in the place of what the memory contains, which must be as
+    /// long as it was when the image was taken.
+    ///
+    /// # Safety
+    ///
+    /// The guest does not run, and nobody has bytes of its memory.
+    pub(crate) unsafe fn map_image(&self, image: &Image) -> io::Result<()> {
+        if self.len() != image.memory_len {
+            return Err(io::Error::other("two instances of one module differ"));
+        }
+        if image.len > 0 {
+            // SAFETY: the range lies inside of the memory, which `self` owns, and
+            // nobody else uses it, as the caller promises. The file is never
+            // written to again.
+            let mapped = unsafe {
+                libc::mmap(
+                    self.base.as_ptr().add(image.start).cast(),
+                    image.len,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE,
+                    image.file.as_raw_fd(),
+                    0,
+                )
+            };
+            if mapped == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        // SAFETY: the caller's promise is handed on.
+        unsafe { self.reset(image) }
+    }
+
+    /// Goes back to the image: gives back every page that was written to, and
+    /// takes away what the memory has grown by.
+    ///
+    /// # Safety
+    ///
+    /// The guest does not run, and nobody has bytes of its memory.
+    pub(crate) unsafe fn reset(&self, image: &Image) -> io::Result<()> {
+        let len = self.len();
+        if len > 0 {
+            // SAFETY: the range is the guest's memory, which `self` owns, and nobody
+            // else uses it, as the caller promises. Pages of a private mapping come
+            // back as the file's, or as zeros.
+            let discarded =
+                unsafe { libc::madvise(self.base.as_ptr().cast(), len, libc::MADV_DONTNEED) };
+            if discarded != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        if len > image.memory_len {
+            self.protect(image.memory_len, len - image.memory_len, libc::PROT_NONE)?;
+            self.len.store(image.memory_len, Ordering::Relaxed);
+            let definition = self.definition.load(Ordering::Relaxed);
+            if let Some(mut definition) = ptr::NonNull::new(definition) {
+                // SAFETY: it lies in the instance that this memory belongs to, whose
+                // code does not run.
+                unsafe { definition.as_mut() }.current_length = image.memory_len;
+            }
+        }
+        Ok(())
+    }
+}
