@@ -75,7 +75,7 @@ impl<'a> Answer<'a> {
     /// The header operations in order: what is done, the name and the value.
     pub fn operations(
         &self,
-    ) -> impl ExactSizeIterator<Item = (Change, &'a [u8], &'a [u8])> + Clone {
+    ) -> impl ExactSizeIterator<Item = (Change, &'a [u8], &'a [u8])> + Clone + use<'a> {
         let frame = self.frame;
         self.operations.iter().map(move |record| {
             // Every kind has been checked.
@@ -85,7 +85,7 @@ impl<'a> Answer<'a> {
     }
 
     /// The log lines in order.
-    pub fn lines(&self) -> impl ExactSizeIterator<Item = (Level, &'a [u8])> + Clone {
+    pub fn lines(&self) -> impl ExactSizeIterator<Item = (Level, &'a [u8])> + Clone + use<'a> {
         let frame = self.frame;
         self.lines.iter().map(move |record| {
             let level = level(record).unwrap_or(Level::Error);

@@ -173,7 +173,8 @@ impl<'b> Writer<'b> {
 
     /// Writes the numbers and returns the frame's length.
     pub(crate) fn finish(mut self, head: &Head) -> Option<usize> {
-        let flags = HAS_HEADERS * u8::from(head.has_headers) | HAS_BODY * u8::from(head.has_body);
+        let headers = HAS_HEADERS * u8::from(head.has_headers);
+        let flags = headers | (HAS_BODY * u8::from(head.has_body));
         self.put(0, &u32::try_from(self.end).ok()?.to_le_bytes())?;
         self.put(4, &[2, 0, head.phase as u8, flags])?;
         self.put(8, &head.status.to_le_bytes())?;

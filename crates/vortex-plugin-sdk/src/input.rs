@@ -271,12 +271,15 @@ impl<'a> Input<'a> {
     /// # Ok::<(), vortex_plugin_sdk::Error>(())
     /// ```
     #[inline]
-    pub fn header_values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn header_values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         self.values_of(name.as_bytes())
     }
 
     #[inline]
-    pub(crate) fn values_of(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    pub(crate) fn values_of<'n>(
+        &self,
+        name: &'n [u8],
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         let Self { frame, records, .. } = *self;
         records.iter().filter_map(move |record| {
             // Most names are told apart by their length, which lies in the record.

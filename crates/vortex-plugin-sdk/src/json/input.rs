@@ -10,6 +10,7 @@ use crate::{Error, Field, Phase};
 const MAX_DEPTH: u32 = 64;
 
 /// Writes the frame of a JSON input and returns its length in bytes.
+#[inline(never)]
 pub(super) fn transcode(text: &[u8], frame: &mut [u8]) -> Result<usize, Error> {
     let fields = Fields::read(text).ok_or(Error::Malformed)?;
     let phase = fields.text(Fields::TYPE).and_then(phase);
@@ -23,10 +24,11 @@ pub(super) fn transcode(text: &[u8], frame: &mut [u8]) -> Result<usize, Error> {
     write(&fields, phase, frame).ok_or(Error::Full)
 }
 
+#[inline(never)]
 fn write(fields: &Fields<'_>, phase: Phase, frame: &mut [u8]) -> Option<usize> {
     let mut count = 0usize;
     if let Some(headers) = fields.headers {
-        Parser::at(headers).headers(|_, _| {
+        Parser::at(headers).headers(&mut |_, _| {
             count = count.checked_add(1)?;
             Some(())
         })?;
@@ -34,7 +36,7 @@ fn write(fields: &Fields<'_>, phase: Phase, frame: &mut [u8]) -> Option<usize> {
     let mut writer = Writer::new(frame, count)?;
     if let Some(headers) = fields.headers {
         let mut record = HEAD;
-        Parser::at(headers).headers(|name, value| {
+        Parser::at(headers).headers(&mut |name, value| {
             let start = writer.end();
             unescape(name, &mut writer)?;
             writer.since(start)?.make_ascii_lowercase();
@@ -96,6 +98,7 @@ impl<'a> Fields<'a> {
     const NAMES: [&'static [u8]; 6] = [b"type", b"method", b"path", b"body", b"remote", b"route"];
 
     /// Reads the whole text and checks all of its grammar that is used later.
+    #[inline(never)]
     fn read(text: &'a [u8]) -> Option<Self> {
         let mut fields = Self::default();
         // Two values for one field are two readings of one text: refused.
@@ -105,7 +108,7 @@ impl<'a> Fields<'a> {
             (!core::mem::replace(seen, true)).then_some(())
         };
         let mut parser = Parser::at(text);
-        parser.members(|parser, key| {
+        parser.members(&mut |parser, key| {
             if let Some(field) = Self::NAMES.iter().position(|name| *name == key) {
                 once(field)?;
                 *fields.texts.get_mut(field)? = parser.nullable_string()?;
@@ -114,7 +117,7 @@ impl<'a> Fields<'a> {
                 parser.skip_space();
                 if !parser.null() {
                     fields.headers = Some(parser.rest);
-                    parser.headers(|_, _| Some(()))?;
+                    parser.headers(&mut |_, _| Some(()))?;
                 }
             } else {
                 parser.skip_value()?;
@@ -210,7 +213,8 @@ impl<'a> Parser<'a> {
     }
 
     /// An object; `each` is given its keys, and takes the values.
-    fn members(&mut self, mut each: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
+    #[inline(never)]
+    fn members(&mut self, each: &mut dyn FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
         self.expect(b'{')?;
         if self.takes(b'}') {
             return Some(());
@@ -227,8 +231,9 @@ impl<'a> Parser<'a> {
 
     /// An object of lists of strings; `each` is given names and values, still
     /// escaped. `null` is a list of nothing and a string of nothing.
-    fn headers(&mut self, mut each: impl FnMut(&'a [u8], &'a [u8]) -> Option<()>) -> Option<()> {
-        self.members(|parser, name| {
+    #[inline(never)]
+    fn headers(&mut self, each: &mut dyn FnMut(&'a [u8], &'a [u8]) -> Option<()>) -> Option<()> {
+        self.members(&mut |parser, name| {
             if parser.null() {
                 return Some(());
             }
@@ -247,6 +252,7 @@ impl<'a> Parser<'a> {
 
     /// Passes over a value of which nothing is used: its strings and brackets
     /// are checked, and the rest of its grammar is not.
+    #[inline(never)]
     fn skip_value(&mut self) -> Option<()> {
         // The open brackets, the innermost in the lowest bit: 1 is an object.
         let (mut open, mut depth) = (0u64, 0u32);
@@ -295,6 +301,7 @@ impl<'a> Parser<'a> {
 }
 
 /// The value of four hexadecimal digits.
+#[inline(never)]
 fn hex(text: &[u8]) -> Option<u32> {
     let digits = text.first_chunk::<4>()?;
     digits.iter().try_fold(0, |value, digit| {
@@ -346,6 +353,7 @@ fn unicode(text: &[u8]) -> Option<(char, &[u8])> {
 }
 
 /// Whether this is standard base64 with its padding.
+#[inline(never)]
 fn is_base64(text: &[u8]) -> bool {
     let (groups, rest) = text.as_chunks::<4>();
     let (last, groups) = match groups.split_last() {
@@ -380,6 +388,7 @@ fn sextet(digit: u8) -> Option<u32> {
 }
 
 /// Writes what a checked base64 text says.
+#[inline(never)]
 fn decode_base64(text: &[u8], writer: &mut Writer<'_>) -> Option<()> {
     for group in text.as_chunks::<4>().0 {
         let digits = group.iter().take_while(|digit| **digit != b'=');

@@ -5,6 +5,7 @@ use crate::{Answer, Change, Input};
 
 /// Writes the answer and returns its length in bytes; `None` when the buffer
 /// is full.
+#[inline(never)]
 pub(super) fn write(input: &Input<'_>, answer: &Answer<'_>, buffer: &mut [u8]) -> Option<usize> {
     let mut json = Json { buffer, end: 0 };
     let modified = answer.operations().len() > 0;
@@ -40,15 +41,13 @@ pub(super) fn write(input: &Input<'_>, answer: &Answer<'_>, buffer: &mut [u8]) -
 /// The list of values that a header has after all operations on it.
 #[inline(never)]
 fn values(json: &mut Json<'_>, input: &Input<'_>, answer: &Answer<'_>, name: &[u8]) -> Option<()> {
-    let on_name = |(_, other, _): &(Change, &[u8], &[u8])| same_ignoring_case(other, name);
-    let operations = answer.operations().filter(on_name);
     // What comes before the last replacement or removal has no effect.
-    let replaced = operations
-        .clone()
-        .enumerate()
-        .filter(|(_, (change, ..))| *change != Change::Append)
-        .last();
-    let after = replaced.map_or(0, |(at, _)| at);
+    let mut replaced = None;
+    for (at, (change, other, _)) in answer.operations().enumerate() {
+        if change != Change::Append && same_ignoring_case(other, name) {
+            replaced = Some(at);
+        }
+    }
     let mut more = false;
     json.byte(b'[')?;
     let mut value = |value: &[u8]| {
@@ -63,8 +62,8 @@ fn values(json: &mut Json<'_>, input: &Input<'_>, answer: &Answer<'_>, name: &[u
             value(existing)?;
         }
     }
-    for (change, _, added) in operations.skip(after) {
-        if change != Change::Remove {
+    for (change, other, added) in answer.operations().skip(replaced.unwrap_or_default()) {
+        if change != Change::Remove && same_ignoring_case(other, name) {
             value(added)?;
         }
     }

@@ -172,11 +172,16 @@ const CHANGES: [(&str, Change); 3] = [
     ("remove", Change::Remove),
 ];
 
+/// The number of a level in a frame.
+pub(crate) fn level_number(name: &str) -> u8 {
+    named(LEVELS, name) as u8
+}
+
 fn named<T: Copy, const N: usize>(table: [(&str, T); N], name: &str) -> T {
     table.iter().find(|(known, _)| *known == name).unwrap().1
 }
 
-fn assert_means(frame: &[u8], vector: &OutputVector) {
+pub(crate) fn assert_means(frame: &[u8], vector: &OutputVector) {
     let name = &vector.name;
     let answer = Answer::parse(frame).unwrap();
     assert_eq!(
