@@ -150,11 +150,14 @@ fn build_guests(
     Ok(())
 }
 
-/// The hash of every file that the guests are made of, and of the file that
-/// says which compiler builds them.
+/// The hash of every file that the guests are made of, the SDK's among them, and
+/// of the file that says which compiler builds them.
 fn guests_hash() -> Result<u64> {
     let mut files = vec![workspace::root().join("rust-toolchain.toml")];
     files_under(&guests_dir(), &mut files)?;
+    let sdk = workspace::root().join("crates/vortex-plugin-sdk");
+    files.push(sdk.join("Cargo.toml"));
+    files_under(&sdk.join("src"), &mut files)?;
     files.sort();
     let mut contents = Vec::new();
     for file in files {
