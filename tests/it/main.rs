@@ -1,6 +1,7 @@
 //! Integration tests through the public APIs, a module per scenario.
 
 mod abi;
+mod abi_frame;
 mod facade;
 mod facade_install;
 mod facade_reference;
@@ -20,6 +21,8 @@ mod sandbox_late_watchdog;
 mod sandbox_leaks;
 mod sandbox_limits;
 mod sandbox_neighbours;
+mod sandbox_offload;
+mod sandbox_per_call;
 mod sandbox_pool;
 mod sandbox_runtime;
 mod sandbox_safepoints;

@@ -68,10 +68,6 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
             },
         ],
     )?;
-    let target = Target {
-        now: 1.3,
-        later: 1.08,
-    };
     report.add("json_call_ns", ours_ns, "request to output, all limits on");
     report.add(
         "json_bare_ns",
@@ -91,7 +87,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     report.add_with_target(
         "json_call_vs_bare",
         ours_ns / bare_ns,
-        target,
+        Target::of(1.08),
         "interleaved minima",
     );
     report.add(
@@ -113,7 +109,7 @@ pub(crate) fn call(hook: &WasmHook, request: &Request<()>) -> Result<HookOutput>
 }
 
 /// A new input, of which nothing is encoded yet.
-fn input(request: &Request<()>) -> HookInput<'_> {
+pub(crate) fn input(request: &Request<()>) -> HookInput<'_> {
     HookInput::from_request(HookType::PreRequest, black_box(request))
         .with_remote(REMOTE)
         .with_route(ROUTE)

@@ -7,6 +7,7 @@
 mod bare;
 mod cold_load;
 mod compare;
+mod frame_call;
 mod json_call;
 mod memory;
 mod overshoot;
@@ -27,10 +28,11 @@ type Group = (&'static str, fn(&mut Report) -> Result<()>);
 
 /// In this order: those that measure resident memory come before others have
 /// left theirs in the allocator.
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 7] = [
     ("idle-instance", memory::idle_instance),
     ("load-unload", memory::load_unload),
     ("json-call", json_call::run),
+    ("frame-call", frame_call::run),
     ("overshoot", overshoot::run),
     ("cold-load", cold_load::run),
     ("scaling", scaling::run),

@@ -9,7 +9,7 @@ use vortex_sandbox::{Plugin, PluginInstance, Runtime, RuntimeConfig, WasmHook};
 
 use crate::json_call::call;
 use crate::place;
-use crate::report::Report;
+use crate::report::{Report, Target};
 use crate::request::{REMOTE, ROUTE, check_answer, sample};
 
 const WARM_UP_ROUNDS: u32 = 20;
@@ -78,9 +78,10 @@ pub(crate) fn idle_instance(report: &mut Report) -> Result<()> {
     let after = (resident_kib()?, page_tables_kib()?);
 
     let each = |before: f64, after: f64| (after - before) / f64::from(INSTANCES);
-    report.add(
+    report.add_with_target(
         "idle_instance_kib",
         each(before.0, after.0),
+        Target::of(96.0),
         "resident, mean of 200 held after one call each",
     );
     report.add(

@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use vortex_hook_core::{HookContext, HookInput, HookType};
 use vortex_sandbox::{Runtime, RuntimeConfig, SandboxError, WasmHook};
 
-use crate::report::Report;
+use crate::report::{Report, Target};
 use crate::{place, poll};
 
 const BUDGET: Duration = Duration::from_millis(10);
@@ -55,9 +55,10 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         }
     }
     let all = worst.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    report.add(
+    report.add_with_target(
         "budget_overshoot_us_max",
         all,
+        Target::of(2000.0),
         "CPU past a budget of 10 ms, worst of 200 calls",
     );
     for ((_, metric), worst) in KINDS.iter().zip(worst) {

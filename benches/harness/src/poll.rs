@@ -14,6 +14,10 @@ pub(crate) fn call(
     cx: &HookContext,
     input: &HookInput<'_>,
 ) -> Result<Result<HookOutput, HookError>> {
+    // As a chain does.
+    if let Some(result) = hook.call_now(cx, input) {
+        return Ok(result);
+    }
     let mut future = pin!(hook.call(cx, input));
     match future
         .as_mut()

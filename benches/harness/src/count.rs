@@ -1,0 +1,150 @@
+//! Paths of the host, repeated so often as it is told: `cargo xtask bench` runs it
+//! under callgrind, which counts instructions, whatever else the machine does.
+//!
+//! Usage: `count <path> <times>`; without arguments it lists the paths.
+
+mod request;
+
+use std::hint::black_box;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::task::{Context, Poll, Waker};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use http::Request;
+use vortex_hook_core::{
+    FrameOutput, Hook, HookChain, HookContext, HookInput, HookOutput, HookType, Registration,
+    hook_fn,
+};
+use vortex_sandbox::{Runtime, RuntimeConfig, WasmHook};
+
+use request::{REMOTE, ROUTE, check_answer, sample};
+
+const PATHS: [&str; 7] = [
+    "input",
+    "encode_json",
+    "encode_frame",
+    "decode_json",
+    "decode_frame",
+    "chain",
+    "pool",
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let [path, times] = arguments else {
+        println!("{}", PATHS.join("\n"));
+        return Ok(());
+    };
+    let times: u32 = times.parse().context("the second argument is a number")?;
+    let request = sample()?;
+    match path.as_str() {
+        "input" => repeat(times, || {
+            black_box(input(&request));
+            Ok(())
+        }),
+        "encode_json" => repeat(times, || {
+            black_box(input(&request).to_json());
+            Ok(())
+        }),
+        "encode_frame" => {
+            let mut frame = [0; 4096];
+            repeat(times, || {
+                black_box(input(&request).write_frame(black_box(&mut frame), b"", b"")?);
+                Ok(())
+            })
+        }
+        "decode_json" => {
+            let answer = br#"{"allow":true,"modified":true,"headers":{"x-consumer":["demo"]}}"#;
+            check_answer(&HookOutput::from_json(answer)?)?;
+            repeat(times, || {
+                black_box(HookOutput::from_json(black_box(answer))?);
+                Ok(())
+            })
+        }
+        "decode_frame" => {
+            let answer = one_header();
+            check_answer(&FrameOutput::read(&answer)?.output)?;
+            repeat(times, || {
+                black_box(FrameOutput::read(black_box(&answer))?);
+                Ok(())
+            })
+        }
+        "chain" => {
+            let chain = HookChain::default();
+            for _ in 0..10 {
+                let hook = hook_fn(|_, _| Ok(HookOutput::allow()));
+                chain.register(Registration::new("native", [HookType::PreRequest], hook));
+            }
+            let input = input(&request);
+            repeat(times, || {
+                let cx = HookContext::new();
+                let run = pin!(chain.execute(&cx, &input));
+                match run.poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(output) => drop(black_box(output?)),
+                    Poll::Pending => bail!("a native hook waits"),
+                }
+                Ok(())
+            })
+        }
+        "pool" => {
+            let runtime = Runtime::new(RuntimeConfig::default())?;
+            let hook = WasmHook::new(runtime.load("allow", &wat::parse_str(ALLOW)?)?)?;
+            let input = HookInput::new(HookType::OnConnect);
+            repeat(times, || {
+                let answer = hook.call_now(&HookContext::new(), &input);
+                let answer = answer.context("no instance is free")??;
+                ensure!(black_box(answer).allow, "the guest denied");
+                Ok(())
+            })
+        }
+        unknown => bail!("there is no path `{unknown}`, only {}", PATHS.join(", ")),
+    }
+}
+
+/// Allows without looking: what is left is lending an instance and crossing over.
+const ALLOW: &str = r#"(module (memory (export "memory") 1)
+  (data (i32.const 16) "\00\10\00\00\00\10\00\00\00\20\00\00\00\10\00\00")
+  (data (i32.const 8192) "\28\00\00\00\02\00")
+  (func (export "vortex_abi_v2") (result i32) (i32.const 16))
+  (func (export "vortex_handle") (param i32) (result i32) (i32.const 40)))"#;
+
+/// The output frame that sets `x-consumer` to `demo`.
+fn one_header() -> Vec<u8> {
+    let mut frame = vec![0; 60];
+    for (at, n) in [
+        (0, 74_u32),
+        (4, 2),
+        (12, 1),
+        (44, 60),
+        (48, 10),
+        (52, 70),
+        (56, 4),
+    ] {
+        if let Some(field) = frame.get_mut(at..at + 4) {
+            field.copy_from_slice(&n.to_le_bytes());
+        }
+    }
+    frame.extend_from_slice(b"x-consumerdemo");
+    frame
+}
+
+fn input(request: &Request<()>) -> HookInput<'_> {
+    HookInput::from_request(HookType::PreRequest, black_box(request))
+        .with_remote(REMOTE)
+        .with_route(ROUTE)
+}
+
+fn repeat(times: u32, mut work: impl FnMut() -> Result<()>) -> Result<()> {
+    (0..times).try_for_each(|_| work())
+}
