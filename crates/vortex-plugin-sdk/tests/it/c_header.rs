@@ -4,17 +4,19 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use vortex_plugin_sdk::{Answer, Change};
 
 use crate::frames::{assert_means, level_number};
 use crate::vectors::{InputVector, OutputVector, vectors};
 
-/// A C program made from `tests/c/vectors.c`.
+/// A C program made from `tests/c/vectors.c`, once for all tests.
 struct Program {
-    _dir: tempfile::TempDir,
     path: PathBuf,
 }
+
+static PROGRAM: LazyLock<Program> = LazyLock::new(Program::make);
 
 const SANITIZERS: &str = "-fsanitize=address,undefined";
 
@@ -39,8 +41,8 @@ fn has_sanitizers(dir: &Path) -> bool {
 impl Program {
     fn make() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("vectors");
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let path = dir.join("vectors");
         let mut cc = compiler();
         cc.args([
             "-std=c99",
@@ -50,7 +52,7 @@ impl Program {
             "-Wpedantic",
             "-Werror",
         ]);
-        if has_sanitizers(dir.path()) {
+        if has_sanitizers(dir) {
             cc.args([SANITIZERS, "-fno-sanitize-recover=all"]);
         }
         cc.arg("-I")
@@ -62,7 +64,7 @@ impl Program {
             "{}",
             String::from_utf8_lossy(&made.stderr)
         );
-        Self { _dir: dir, path }
+        Self { path }
     }
 
     /// What the program prints, line by line.
@@ -138,7 +140,7 @@ fn every_input_is_read() {
     let commands = vectors
         .iter()
         .map(|vector| format!("input {}\n", hex(&vector.frame.0)));
-    let lines = Program::make().run(&commands.collect::<String>());
+    let lines = PROGRAM.run(&commands.collect::<String>());
     assert_eq!(lines.len(), vectors.len());
     for (line, vector) in lines.iter().zip(vectors) {
         assert!(*line == line_of(vector), "{}: {line:.500}", vector.name);
@@ -153,7 +155,7 @@ fn nothing_outside_an_input_is_read() {
     let commands = vectors
         .iter()
         .map(|vector| format!("input {}\n", hex(&vector.frame.0)));
-    let lines = Program::make().run(&commands.collect::<String>());
+    let lines = PROGRAM.run(&commands.collect::<String>());
     assert_eq!(lines.len(), vectors.len());
     for (line, vector) in lines.iter().zip(vectors) {
         if vector.rule == "a span lies inside its frame" {
@@ -204,7 +206,7 @@ fn every_output_can_be_said() {
     let commands = vectors.iter().flat_map(|vector| {
         [false, true].map(|lines_first| commands_of(vector, 100_000, lines_first))
     });
-    let lines = Program::make().run(&commands.collect::<String>());
+    let lines = PROGRAM.run(&commands.collect::<String>());
     assert_eq!(lines.len(), 2 * vectors.len());
     for (lines, vector) in lines.as_chunks::<2>().0.iter().zip(vectors) {
         for line in lines {
@@ -223,7 +225,7 @@ fn no_answer_is_cut() {
     let commands = cases
         .iter()
         .map(|(vector, size)| commands_of(vector, *size, size % 2 == 0));
-    let lines = Program::make().run(&commands.collect::<String>());
+    let lines = PROGRAM.run(&commands.collect::<String>());
     assert_eq!(lines.len(), cases.len());
     let mut whole = 0;
     for (line, (vector, size)) in lines.iter().zip(cases) {
@@ -260,7 +262,7 @@ fn limits_are_kept() {
             1,
         ),
     ];
-    let lines = Program::make().run(&commands.concat());
+    let lines = PROGRAM.run(&commands.concat());
     let full: Vec<_> = lines.iter().map(|line| line == "full").collect();
     assert_eq!(full, [false, true, false, true, false, true, false]);
     let cut = bytes(&lines[6]);
@@ -294,7 +296,7 @@ fn the_exports_answer() {
         &keyed[1..].to_vec(),
     ];
     let commands = frames.map(|frame| format!("handle {}\n", hex(frame)));
-    let lines = Program::make().run(&commands.concat());
+    let lines = PROGRAM.run(&commands.concat());
     let [allowed, failed, denied, malformed] = &lines[..] else {
         panic!("{lines:?}");
     };
