@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use vortex_hook_core::{HookContext, HookInput, HookOutput};
 
 use crate::abi::json;
@@ -48,25 +47,22 @@ pub struct PluginStats {
 }
 
 impl Plugin {
-    pub(crate) fn compile(
+    pub(crate) fn new(
         name: &str,
-        wasm: &[u8],
-        config: &RuntimeConfig,
+        digest: [u8; 32],
+        compiled: Compiled,
         watchdog: &Arc<Watchdog>,
-    ) -> Result<Self, SandboxError> {
-        config.check()?;
-        let compiled = Arc::new(Compiled::new(wasm, config)?);
-        watchdog.serve(config);
-        let exports = compiled.exports.clone();
-        Ok(Self {
+    ) -> Self {
+        watchdog.serve(&compiled.config);
+        Self {
             name: name.to_owned(),
-            digest: Sha256::digest(wasm).into(),
-            config: config.clone(),
-            exports,
-            pool: Pool::new(name, compiled, Arc::clone(watchdog)),
+            digest,
+            config: compiled.config.clone(),
+            exports: compiled.exports.clone(),
+            pool: Pool::new(name, Arc::new(compiled), Arc::clone(watchdog)),
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-        })
+        }
     }
 
     /// The name it was loaded under.
