@@ -26,6 +26,9 @@ use exchange::{Answer, Broken, Running};
 /// The name of the program.
 const PROGRAM: &str = "vortex-compile";
 
+/// A wall limit that an [`Instant`] can be ahead of now.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// What stands before the module in a request: toolchain, key, limits, length.
 const REQUEST_HEADER: usize = 32 + 32 + CodeLimits::BYTES + 8;
 
@@ -146,7 +149,7 @@ impl CompilerProcess {
             &(wasm.len() as u64).to_le_bytes(),
         ]
         .concat();
-        let deadline = Instant::now() + self.limits.wall_time;
+        let deadline = Instant::now() + self.limits.wall_time.min(FOREVER);
         let running = self.start().map_err(|source| self.cannot_run(source))?;
         let max = self.limits.code_bytes.saturating_add(Seal::HEADER as u64);
         let answer = match running.exchange(&[&request, wasm], max, deadline) {
@@ -168,7 +171,7 @@ impl CompilerProcess {
     }
 
     fn start(&self) -> std::io::Result<Running> {
-        let child = Command::new(&self.path)
+        let child = Command::new(std::path::absolute(&self.path)?)
             .env_clear()
             // Each thread's own arena would take 64 MiB of the address space.
             .env("MALLOC_ARENA_MAX", "2")
@@ -181,8 +184,12 @@ impl CompilerProcess {
         // From here, and not in the process, so that they hold whatever it does. It
         // has not got its request yet, and can have done nothing worth a limit.
         let pid = i32::try_from(running.id()).ok().and_then(Pid::from_raw);
-        let cpu =
-            self.limits.cpu_time.as_secs() + u64::from(self.limits.cpu_time.subsec_nanos() > 0);
+        // No process would mean this one.
+        let pid = Some(pid.ok_or(std::io::ErrorKind::NotFound)?);
+        let cpu = self.limits.cpu_time;
+        let cpu = cpu
+            .as_secs()
+            .saturating_add((cpu.subsec_nanos() > 0).into());
         for (resource, soft, hard) in [
             // The first ends it with a signal that tells, the second at any rate.
             (Resource::Cpu, cpu, cpu.saturating_add(1)),

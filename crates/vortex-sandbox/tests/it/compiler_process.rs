@@ -200,6 +200,26 @@ fn it_is_found_beside_the_program() {
     assert_eq!(same(found.path()), same(Path::new(PROGRAM)));
 }
 
+/// A path is one, and never looked up elsewhere; a limit may be as large as can be.
+#[test]
+fn paths_and_limits_of_any_kind_do() {
+    let limits = CompileLimits {
+        cpu_time: Duration::MAX,
+        wall_time: Duration::MAX,
+        memory_bytes: u64::MAX,
+        code_bytes: u64::MAX,
+    };
+    let here = std::env::current_dir().unwrap();
+    let up = "../".repeat(here.components().count());
+    let relative = format!("{up}{}", PROGRAM.trim_start_matches('/'));
+    let process = CompilerProcess::at(relative).with_limits(limits);
+    let loaded = runtime(process, config()).load("plugin", &answer());
+    loaded.unwrap();
+    // There is one in PATH.
+    let error = runtime(CompilerProcess::at("true"), config()).load("plugin", &answer());
+    assert_fails!(error.unwrap_err(), SandboxError::CompilerStart { .. });
+}
+
 /// A bad module never gets there, and its error is exact.
 #[test]
 fn modules_are_validated_first() {
