@@ -3,6 +3,7 @@
 mod abi;
 mod abi_frame;
 mod facade;
+mod facade_compile;
 mod facade_install;
 mod facade_reference;
 mod facade_refusals;
@@ -10,6 +11,8 @@ mod facade_replace;
 mod facade_revoke;
 mod facade_stop;
 mod sandbox_artifact;
+mod sandbox_artifact_cache;
+mod sandbox_artifact_sharing;
 mod sandbox_budgets;
 mod sandbox_bulk;
 mod sandbox_deep_traps;

@@ -1,5 +1,5 @@
 //! Break 10: to deserialize an artifact is to run its code, flipped bits and all.
-//! There is no way in for one yet.
+//! The only way in is behind a MAC; see `sandbox_artifact_cache` for what that keeps out.
 
 use wasmer::{Engine, Module};
 
@@ -25,12 +25,13 @@ fn an_artifact_is_not_loaded() {
     }
 }
 
-/// Nothing in the sandbox deserializes; the linter bans the functions besides.
+/// One file of the sandbox deserializes, behind a MAC, and in one place; the linter
+/// bans the functions everywhere else besides.
 #[test]
-fn nothing_deserializes() {
+fn one_place_deserializes() {
     let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/vortex-sandbox/src");
     let mut folders = vec![std::path::PathBuf::from(sources)];
-    let mut read = 0;
+    let (mut read, mut places) = (0, Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -39,9 +40,12 @@ fn nothing_deserializes() {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();
-            assert!(!text.contains("deserialize"), "{}", path.display());
+            let times = text.matches("deserialize").count();
+            places.extend((0..times).map(|_| path.clone()));
             read += 1;
         }
     }
     assert!(read > 20, "only {read} files found");
+    assert_eq!(places.len(), 1, "{places:?}");
+    assert!(places[0].ends_with("module/artifact.rs"), "{places:?}");
 }

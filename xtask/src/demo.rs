@@ -40,7 +40,13 @@ const PLUGINS: [(&str, &str, &str); 3] = [
 pub(crate) fn run() -> Result<()> {
     fixtures::build(None)?;
     println!("demo: building the examples");
-    process::run(process::cargo().args(["build", "--workspace", "--examples"]))?;
+    process::run(process::cargo().args([
+        "build",
+        "--workspace",
+        "--examples",
+        "--bin",
+        "vortex-compile",
+    ]))?;
 
     let scratch = Scratch::new()?;
     let mut report = Report::new();

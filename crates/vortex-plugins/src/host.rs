@@ -8,7 +8,7 @@ use vortex_registry::{
     Digest, Loaded, Mode, MustStop, PluginManifest, PluginName, Policy, Registry, RegistryError,
     Trust, Version,
 };
-use vortex_sandbox::{Runtime, RuntimeConfig, WasmHook};
+use vortex_sandbox::{CompilerProcess, Runtime, RuntimeConfig, WasmHook};
 
 use crate::{HostError, PluginRef, PluginSpec};
 
@@ -110,15 +110,43 @@ impl PluginHost {
 
     /// A host of its own making: a registry with other limits, other budgets.
     ///
+    /// Plugins are compiled in a process that can be killed where [`CompilerProcess::find`]
+    /// finds its program, and in this process where it does not.
+    ///
     /// # Errors
     ///
     /// [`HostError::Runtime`] when a limit is out of its range or the runtime cannot start.
     pub fn new(registry: Registry, config: RuntimeConfig) -> Result<Self, HostError> {
-        Ok(Self {
+        let runtime = Runtime::builder(config)
+            .compiler_process(CompilerProcess::find())
+            .build()
+            .map_err(|source| HostError::Runtime { source })?;
+        Ok(Self::with_runtime(registry, runtime))
+    }
+
+    /// A host with a runtime of its own: one with an artifact cache, one that
+    /// compiles elsewhere or always in this process.
+    ///
+    /// ```
+    /// use vortex_plugins::sandbox::{ArtifactCache, CompilerProcess, Runtime};
+    /// use vortex_plugins::{Policy, PluginHost, RuntimeConfig, registry::Registry};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let (store, cache) = (directory.path().join("plugins"), directory.path().join("cache"));
+    /// let runtime = Runtime::builder(RuntimeConfig::default())
+    ///     .artifact_cache(ArtifactCache::open(cache)?)
+    ///     .compiler_process(CompilerProcess::find())
+    ///     .build()?;
+    /// let host = PluginHost::with_runtime(Registry::open(store, Policy::default())?, runtime);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_runtime(registry: Registry, runtime: Runtime) -> Self {
+        Self {
             registry,
-            runtime: Runtime::new(config).map_err(|source| HostError::Runtime { source })?,
+            runtime,
             placements: Mutex::default(),
-        })
+        }
     }
 
     /// The store.
@@ -180,7 +208,10 @@ impl PluginHost {
             .filter(|p| p.digest() == *digest.as_bytes() && p.config() == config);
         let plugin = match running {
             Some(plugin) => Ok(plugin),
-            None => self.runtime.load_with(name.as_str(), wasm, config),
+            // The registry has compared this digest with the module's own.
+            None => self
+                .runtime
+                .load_with_digest(name.as_str(), wasm, *digest.as_bytes(), config),
         };
         if let Ok(plugin) = &plugin
             && plugin.abi().is_some_and(|spoken| spoken < *abi)

@@ -1,5 +1,6 @@
 //! What can go wrong with untrusted code.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use vortex_hook_core::{DecodeError, FrameError};
@@ -81,6 +82,72 @@ pub enum SandboxError {
     #[error("cannot compile the module: {reason}")]
     Compile {
         /// What it says.
+        reason: String,
+    },
+    /// A compiler process was killed at its wall limit.
+    #[error("compiling the module took longer than {limit:?}: the compiler process was killed")]
+    CompileWallLimit {
+        /// The limit.
+        limit: Duration,
+    },
+    /// A compiler process was killed at its CPU limit.
+    #[error(
+        "compiling the module took more CPU time than {limit:?}: the compiler process was killed"
+    )]
+    CompileCpuLimit {
+        /// The limit.
+        limit: Duration,
+    },
+    /// A compiler process reached its memory limit and ended.
+    #[error(
+        "compiling the module takes more memory than {limit} bytes: the compiler process ended"
+    )]
+    CompileMemoryLimit {
+        /// The limit on its address space, in bytes.
+        limit: u64,
+    },
+    /// A compiler process ended in a way of its own.
+    #[error("the compiler process {} crashed ({status}): {said}", path.display())]
+    CompilerCrashed {
+        /// The program.
+        path: PathBuf,
+        /// Its exit status or the signal that killed it.
+        status: String,
+        /// What it said, shortened.
+        said: String,
+    },
+    /// What a compiler process wrote is no machine code that may be run.
+    #[error("the answer of the compiler process {} is {reason}", path.display())]
+    CompilerAnswer {
+        /// The program.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A compiler process comes from another version than this program, or is none at all.
+    #[error(
+        "the compiler process {} is of another version: install both from one build",
+        path.display()
+    )]
+    CompilerVersion {
+        /// The program.
+        path: PathBuf,
+    },
+    /// A compiler process could not be started or talked to.
+    #[error("cannot run the compiler process {}", path.display())]
+    CompilerStart {
+        /// The program.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The directory of an artifact cache cannot be used.
+    #[error("cannot use the artifact cache {}: it {reason}", path.display())]
+    ArtifactCache {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
         reason: String,
     },
     /// No instance could be made, for a reason of the module.

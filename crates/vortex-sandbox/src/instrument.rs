@@ -22,13 +22,6 @@ use wasmer::sys::ModuleMiddleware;
 use wasmer::wasmparser::{MemArg, Operator};
 use wasmer_middlewares::Metering;
 
-/// Which instrumentation this is: part of the key of whatever caches its outcome.
-#[allow(
-    dead_code,
-    reason = "the artifact cache that will read it does not exist yet"
-)]
-pub(crate) const VERSION: u32 = 1;
-
 /// Whether an export is one that instrumentation adds, or may come to add.
 pub(crate) fn is_reserved(export: &str) -> bool {
     export.starts_with("vortex:") || [FUEL_REMAINING, FUEL_EXHAUSTED].contains(&export)

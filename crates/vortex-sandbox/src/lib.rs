@@ -44,9 +44,13 @@ mod wasm_hook;
 
 pub use config::{Isolation, RuntimeConfig};
 pub use error::SandboxError;
+pub use module::artifact_cache::{ArtifactCache, CacheStats};
+#[doc(hidden)]
+pub use module::compiler_process::serve::{COMPILER_OUT_OF_MEMORY, compiler_main};
+pub use module::compiler_process::{CompileLimits, CompilerProcess};
 pub use module::limits::ModuleLimits;
 pub use module::validate::ExportType;
 pub use plugin::{Plugin, PluginInstance, PluginStats};
-pub use runtime::Runtime;
+pub use runtime::{Runtime, RuntimeBuilder};
 pub use value::{Value, ValueType, Values};
 pub use wasm_hook::WasmHook;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use vortex_hook_core::{
     CancellationToken, FrameOutput, HookContext, HookInput, HookOutput, LogLevel, LogLine,
@@ -57,27 +56,24 @@ pub struct PluginStats {
 }
 
 impl Plugin {
-    pub(crate) fn compile(
+    pub(crate) fn new(
         name: &str,
-        wasm: &[u8],
-        config: &RuntimeConfig,
+        digest: [u8; 32],
+        compiled: Compiled,
         watchdog: &Arc<Watchdog>,
-    ) -> Result<Self, SandboxError> {
-        config.check()?;
-        let compiled = Arc::new(Compiled::new(wasm, config)?);
-        watchdog.serve(config);
-        let exports = compiled.exports.clone();
-        Ok(Self {
+    ) -> Self {
+        watchdog.serve(&compiled.config);
+        Self {
             name: name.to_owned(),
-            digest: Sha256::digest(wasm).into(),
-            config: config.clone(),
-            exports,
-            pool: Arc::new(Pool::new(name, compiled, Arc::clone(watchdog))),
+            digest,
+            config: compiled.config.clone(),
+            exports: compiled.exports.clone(),
+            pool: Arc::new(Pool::new(name, Arc::new(compiled), Arc::clone(watchdog))),
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             offloaded: AtomicU64::new(0),
             average_us: AtomicU64::new(0),
-        })
+        }
     }
 
     /// The name it was loaded under.

@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use sha2::{Digest, Sha256};
+
 use crate::instance::watchdog::Watchdog;
-use crate::{Plugin, RuntimeConfig, SandboxError};
+use crate::module::loader::Loader;
+use crate::{ArtifactCache, CompilerProcess, Plugin, RuntimeConfig, SandboxError};
 
 /// Loads plugins, keeps them by name, and watches their calls.
 ///
@@ -24,25 +27,45 @@ use crate::{Plugin, RuntimeConfig, SandboxError};
 #[derive(Debug)]
 pub struct Runtime {
     config: RuntimeConfig,
+    loader: Loader,
     watchdog: Arc<Watchdog>,
     /// `None` once the runtime is closed.
     plugins: RwLock<Option<HashMap<String, Arc<Plugin>>>>,
 }
 
 impl Runtime {
-    /// A runtime with the limits that its plugins get, and a watchdog thread.
+    /// A runtime with the limits that its plugins get, and a watchdog thread. It
+    /// compiles in this process and keeps no artifacts; see [`Runtime::builder`].
     ///
     /// # Errors
     ///
     /// [`SandboxError::Config`] for a limit out of its range,
     /// [`SandboxError::Watchdog`] when the thread cannot be started.
     pub fn new(config: RuntimeConfig) -> Result<Self, SandboxError> {
-        config.check()?;
-        Ok(Self {
+        Self::builder(config).build()
+    }
+
+    /// A runtime with these limits, of which more is to be said.
+    #[must_use]
+    pub fn builder(config: RuntimeConfig) -> RuntimeBuilder {
+        RuntimeBuilder {
             config,
-            watchdog: Watchdog::start()?,
-            plugins: RwLock::new(Some(HashMap::new())),
-        })
+            cache: None,
+            compiler: None,
+        }
+    }
+
+    /// What it compiles in, if that is a process of its own.
+    #[must_use]
+    pub fn compiler_process(&self) -> Option<&CompilerProcess> {
+        self.loader.compiler()
+    }
+
+    /// How many modules it has given to a compiler, whatever came of it. Those that
+    /// came from the artifact cache are not among them.
+    #[must_use]
+    pub fn compilations(&self) -> u64 {
+        self.loader.compilations()
     }
 
     /// The limits of plugins that are loaded without their own.
@@ -75,7 +98,27 @@ impl Runtime {
         wasm: &[u8],
         config: &RuntimeConfig,
     ) -> Result<Arc<Plugin>, SandboxError> {
-        let plugin = Arc::new(Plugin::compile(name, wasm, config, &self.watchdog)?);
+        self.load_with_digest(name, wasm, Sha256::digest(wasm).into(), config)
+    }
+
+    /// [`Runtime::load_with`] for a module whose SHA-256 digest is known, since a
+    /// registry, say, has just computed it over these same bytes. It is not computed
+    /// again: under a wrong digest the artifact cache returns, or keeps, the code of
+    /// another module.
+    ///
+    /// # Errors
+    ///
+    /// As [`Runtime::load_with`].
+    pub fn load_with_digest(
+        &self,
+        name: &str,
+        wasm: &[u8],
+        digest: [u8; 32],
+        config: &RuntimeConfig,
+    ) -> Result<Arc<Plugin>, SandboxError> {
+        config.check()?;
+        let code = self.loader.load(wasm, &digest, config)?;
+        let plugin = Arc::new(Plugin::new(name, digest, code, &self.watchdog));
         let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
         let plugins = plugins.as_mut().ok_or_else(|| SandboxError::Unloaded {
             name: name.to_owned(),
@@ -118,5 +161,56 @@ impl Runtime {
         for plugin in plugins.into_iter().flat_map(HashMap::into_values) {
             plugin.retire();
         }
+    }
+}
+
+/// A [`Runtime`] before it starts.
+///
+/// ```
+/// use vortex_sandbox::{ArtifactCache, CompilerProcess, Runtime, RuntimeConfig};
+///
+/// # let directory = tempfile::tempdir()?;
+/// let runtime = Runtime::builder(RuntimeConfig::default())
+///     .artifact_cache(ArtifactCache::open(directory.path().join("artifacts"))?)
+///     .compiler_process(CompilerProcess::find())
+///     .build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RuntimeBuilder {
+    config: RuntimeConfig,
+    cache: Option<ArtifactCache>,
+    compiler: Option<CompilerProcess>,
+}
+
+impl RuntimeBuilder {
+    /// Keeps what is compiled, and compiles no module again that is there.
+    #[must_use]
+    pub fn artifact_cache(self, cache: impl Into<Option<ArtifactCache>>) -> Self {
+        let cache = cache.into();
+        Self { cache, ..self }
+    }
+
+    /// Compiles in a process that can be killed; without one, in this process, where
+    /// only the structural caps bound what a compilation takes.
+    #[must_use]
+    pub fn compiler_process(self, compiler: impl Into<Option<CompilerProcess>>) -> Self {
+        let compiler = compiler.into();
+        Self { compiler, ..self }
+    }
+
+    /// Starts the runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`Runtime::new`].
+    pub fn build(self) -> Result<Runtime, SandboxError> {
+        self.config.check()?;
+        Ok(Runtime {
+            config: self.config,
+            loader: Loader::new(self.cache, self.compiler),
+            watchdog: Watchdog::start()?,
+            plugins: RwLock::new(Some(HashMap::new())),
+        })
     }
 }

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder};
 use wasmer::wasmparser::Parser;
-use wasmer::{Engine, Module};
+use wasmer::{Engine, ExternType, Module, Type};
 use wasmer_types::Features;
 
-use super::validate::{ExportType, Validated, validate};
+use super::artifact::Artifact;
+use super::validate::{ExportType, validate};
 use crate::abi::Abi;
 use crate::guarded::guarded;
 use crate::instance::guest::Snapshot;
@@ -42,10 +44,7 @@ impl Compiled {
     /// Every module gets an engine of its own: an engine compiles one module at a
     /// time, and frees no code before it is dropped.
     pub(crate) fn new(wasm: &[u8], config: &RuntimeConfig) -> Result<Self, SandboxError> {
-        let Validated {
-            exports,
-            initial_bytes,
-        } = validate(wasm, config)?;
+        validate(wasm, config)?;
         let mut compiler = Cranelift::default();
         if config.max_fuel.is_some() {
             // Fuel promises the same answer everywhere; NaN bits would break that.
@@ -54,29 +53,73 @@ impl Compiled {
         for middleware in instrument::middlewares(config.max_fuel) {
             compiler.push_middleware(middleware);
         }
-        let mut engine = EngineBuilder::new(compiler)
-            .set_features(Some(features()))
-            .engine();
-        engine.set_tunables(GuestTunables::new(
-            config.stack_bytes,
-            config.module.table_elements,
-        ));
-        let engine = Engine::from(engine);
+        let engine = engine(
+            EngineBuilder::new(compiler).set_features(Some(features())),
+            config,
+        );
         let code = without_custom_sections(wasm);
         let module =
             guarded(|| Module::new(&engine, code))?.map_err(|error| SandboxError::Compile {
                 reason: error.to_string(),
             })?;
-        let abi = Abi::of(&exports).ok();
-        Ok(Self {
+        Ok(Self::of(module, engine, config))
+    }
+
+    /// Loads what [`Compiled::serialize`] has made of a module under limits that
+    /// are the same as far as code depends on them.
+    pub(crate) fn load(artifact: Artifact, config: &RuntimeConfig) -> Result<Self, SandboxError> {
+        let engine = engine(EngineBuilder::headless(), config);
+        let module = artifact.load(&engine)?;
+        Ok(Self::of(module, engine, config))
+    }
+
+    /// The machine code as bytes.
+    pub(crate) fn serialize(&self) -> Result<Bytes, SandboxError> {
+        guarded(|| self.module.serialize())?.map_err(|error| SandboxError::Compile {
+            reason: error.to_string(),
+        })
+    }
+
+    fn of(module: Module, engine: Engine, config: &RuntimeConfig) -> Self {
+        let exports: Vec<_> = module
+            .exports()
+            .filter(|export| !instrument::is_reserved(export.name()))
+            .map(|export| (export.name().to_owned(), export_type(export.ty())))
+            .collect();
+        let memory = module.info().memories.values().next();
+        Self {
+            initial_bytes: memory.map_or(0, |memory| memory.minimum.bytes().0),
+            abi: Abi::of(&exports).ok(),
+            snapshot: OnceLock::new(),
+            exports,
             module,
             engine,
             config: config.clone(),
-            exports,
-            initial_bytes,
-            abi,
-            snapshot: OnceLock::new(),
-        })
+        }
+    }
+}
+
+fn engine(builder: EngineBuilder, config: &RuntimeConfig) -> Engine {
+    let mut engine = builder.engine();
+    engine.set_tunables(GuestTunables::new(
+        config.stack_bytes,
+        config.module.table_elements,
+    ));
+    Engine::from(engine)
+}
+
+fn export_type(ty: &ExternType) -> ExportType {
+    // wasmer writes types as WebAssembly does, but for the case.
+    let name = |ty: &Type| ty.to_string().to_lowercase();
+    match ty {
+        ExternType::Function(function) => ExportType::Function {
+            params: function.params().iter().map(name).collect(),
+            results: function.results().iter().map(name).collect(),
+        },
+        ExternType::Memory(_) => ExportType::Memory,
+        ExternType::Table(_) => ExportType::Table,
+        // Validation refuses tags.
+        ExternType::Global(_) | ExternType::Tag(_) => ExportType::Global,
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use wasmer::wasmparser::{
     BinaryReaderError, CompositeInnerType, DataKind, ElementItems, ElementKind, Export,
-    FuncValidatorAllocations, Import, Parser, Payload, TypeRef, ValType, ValidPayload, Validator,
+    FuncValidatorAllocations, Import, Parser, Payload, TypeRef, ValidPayload, Validator,
     WasmFeatures,
     types::{EntityType, TypesRef},
 };
@@ -86,23 +86,15 @@ impl fmt::Display for ExportType {
     }
 }
 
-/// What is known of a module that has passed.
-pub(crate) struct Validated {
-    /// Its exports by name.
-    pub(crate) exports: Vec<(String, ExportType)>,
-    /// Its memory at first, in bytes.
-    pub(crate) initial_bytes: usize,
-}
-
 /// Checks a module.
-pub(crate) fn validate(wasm: &[u8], config: &RuntimeConfig) -> Result<Validated, SandboxError> {
+pub(crate) fn validate(wasm: &[u8], config: &RuntimeConfig) -> Result<(), SandboxError> {
     let limits = &config.module;
     cap("module_bytes", wasm.len() as u64, limits.module_bytes)?;
     let mut validator = Validator::new_with_features(FEATURES);
     let mut allocations = FuncValidatorAllocations::default();
     let mut exports = Vec::new();
     let mut wanted = Vec::new();
-    let mut memory = None;
+    let mut has_memory = false;
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload.map_err(invalid)?;
         check_counts(&payload, config)?;
@@ -127,15 +119,11 @@ pub(crate) fn validate(wasm: &[u8], config: &RuntimeConfig) -> Result<Validated,
             }
         }
         if let Payload::MemorySection(section) = &payload {
-            for ty in section.clone() {
-                // Its size has passed the cap above.
-                let pages = usize::try_from(ty.map_err(invalid)?.initial).unwrap_or(0);
-                memory = Some(pages * PAGE);
-            }
+            has_memory = section.count() > 0;
         }
         match validator.payload(&payload).map_err(invalid)? {
             // Code is stopped by way of its memory.
-            ValidPayload::Func(..) if memory.is_none() => {
+            ValidPayload::Func(..) if !has_memory => {
                 return Err(SandboxError::MissingExport {
                     export: "memory".to_owned(),
                     expected: ExportType::Memory.to_string(),
@@ -147,14 +135,9 @@ pub(crate) fn validate(wasm: &[u8], config: &RuntimeConfig) -> Result<Validated,
                 allocations = function.into_allocations();
             }
             ValidPayload::End(types) => {
-                let exports = exports
+                return exports
                     .iter()
-                    .map(|export| type_of(export, types.as_ref()))
-                    .collect::<Result<_, _>>()?;
-                return Ok(Validated {
-                    exports,
-                    initial_bytes: memory.unwrap_or(0),
-                });
+                    .try_for_each(|export| check_export(export, types.as_ref()));
             }
             _ => {}
         }
@@ -164,33 +147,22 @@ pub(crate) fn validate(wasm: &[u8], config: &RuntimeConfig) -> Result<Validated,
     })
 }
 
-fn type_of(export: &Export<'_>, types: TypesRef<'_>) -> Result<(String, ExportType), SandboxError> {
+fn check_export(export: &Export<'_>, types: TypesRef<'_>) -> Result<(), SandboxError> {
     let name = export.name.to_owned();
     if instrument::is_reserved(export.name) {
         return Err(SandboxError::ReservedExport { name });
     }
-    let export_type = match types.entity_type_from_export(export) {
-        Some(EntityType::Func(id)) => {
-            let func = types[id].unwrap_func();
-            ExportType::Function {
-                params: names(func.params()),
-                results: names(func.results()),
-            }
-        }
-        Some(EntityType::Memory(_)) => ExportType::Memory,
-        Some(EntityType::Table(_)) => ExportType::Table,
-        Some(EntityType::Global(_)) => ExportType::Global,
-        _ => {
-            return Err(SandboxError::InvalidModule {
-                reason: format!("export `{name}` is of an unknown kind"),
-            });
-        }
-    };
-    Ok((name, export_type))
-}
-
-fn names(types: &[ValType]) -> Vec<String> {
-    types.iter().map(ToString::to_string).collect()
+    match types.entity_type_from_export(export) {
+        Some(
+            EntityType::Func(_)
+            | EntityType::Memory(_)
+            | EntityType::Table(_)
+            | EntityType::Global(_),
+        ) => Ok(()),
+        _ => Err(SandboxError::InvalidModule {
+            reason: format!("export `{name}` is of an unknown kind"),
+        }),
+    }
 }
 
 pub(super) fn invalid(error: BinaryReaderError) -> SandboxError {
