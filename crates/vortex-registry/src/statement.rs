@@ -8,6 +8,7 @@ use crate::digest::Digest;
 use crate::error::{Defect, RegistryError};
 use crate::manifest::PluginManifest;
 use crate::name::PluginName;
+use crate::sbom::{self, Sbom};
 
 /// The DSSE payload type of a statement.
 pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.vortex.plugin.v1+json";
@@ -60,10 +61,23 @@ pub struct Statement {
     abi: u32,
     seq: u64,
     released_at: u64,
+    // Left out where there is none: such a statement is that of versions
+    // without this field, byte by byte.
+    #[serde(
+        default,
+        deserialize_with = "sbom::present",
+        skip_serializing_if = "Option::is_none"
+    )]
+    sbom: Option<Sbom>,
 }
 
 impl Statement {
-    pub(crate) fn new(manifest: &PluginManifest, wasm: &[u8], release: Release) -> Self {
+    pub(crate) fn new(
+        manifest: &PluginManifest,
+        wasm: &[u8],
+        release: Release,
+        sbom: Option<Sbom>,
+    ) -> Self {
         Self {
             schema: SCHEMA,
             name: manifest.name.clone(),
@@ -75,6 +89,7 @@ impl Statement {
             abi: release.abi,
             seq: release.seq,
             released_at: release.released_at,
+            sbom,
         }
     }
 
@@ -92,6 +107,12 @@ impl Statement {
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The software bill of materials that the author vouches for, if there is one.
+    #[must_use]
+    pub const fn sbom(&self) -> Option<Sbom> {
+        self.sbom
     }
 
     /// The bytes to be signed. They are never made again for verification.
