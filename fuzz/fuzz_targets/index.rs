@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vortex_fuzz::{REGISTRY, envelope};
+use vortex_fuzz::{REGISTRY, envelope, is_genuine, payload_of};
 use vortex_registry::{IndexDefect, RegistryError};
 
 const PAYLOAD_TYPE: &str = "application/vnd.vortex.index.v1+json";
@@ -20,19 +20,19 @@ const FIELDS: [&str; 8] = [
 ];
 
 fuzz_target!(|data: &[u8]| {
-    let (bytes, payload) = match data.strip_prefix(b"S") {
-        Some(payload) => (envelope(PAYLOAD_TYPE, payload), Some(payload)),
-        None => (data.to_vec(), None),
+    let (bytes, signed) = match data.strip_prefix(b"S") {
+        Some(payload) => (envelope(PAYLOAD_TYPE, payload), true),
+        None => (data.to_vec(), false),
     };
     let Err(RegistryError::Index { defect }) = REGISTRY.update_index(&bytes) else {
         panic!("an index with one signature of two, or an error of another kind");
     };
     match *defect {
-        IndexDefect::Threshold { have: 0, .. } => assert!(payload.is_none()),
+        IndexDefect::Threshold { have: 0, .. } => assert!(!signed),
         IndexDefect::Threshold { have: 1, .. } => {
-            // An index that the first key has signed: here alone that happens.
-            let payload = payload.expect("a forgery");
-            let index: serde_json::Value = serde_json::from_slice(payload).expect("an index");
+            assert!(is_genuine(PAYLOAD_TYPE, &bytes), "a forgery");
+            let payload = payload_of(&bytes).expect("it has just been read");
+            let index: serde_json::Value = serde_json::from_slice(&payload).expect("an index");
             let index = index.as_object().expect("an object");
             assert!(FIELDS.iter().all(|field| index.contains_key(*field)));
             assert_eq!(index.len(), FIELDS.len());

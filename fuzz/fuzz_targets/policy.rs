@@ -12,7 +12,11 @@ fuzz_target!(|text: &str| {
                 let pattern: NamePattern = rule.pattern().to_string().parse().expect("a pattern");
                 assert_eq!(&pattern, rule.pattern());
                 let trusted = policy.keyring();
-                assert!(rule.keyring().iter().all(|key| trusted.get(&key.key_id()) == Some(key)));
+                assert!(
+                    rule.keyring()
+                        .iter()
+                        .all(|key| trusted.get(&key.key_id()) == Some(key))
+                );
                 // A rule after one for every name would be dead, and is refused.
                 assert!(pattern.as_str() != "*" || index + 1 == policy.rules().len());
             }

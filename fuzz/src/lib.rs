@@ -4,7 +4,10 @@
 //! Their policies ask for signatures by two keys, and here is only one of them
 //! to sign with. Whatever gets as far as counting signatures has passed every
 //! check before, and yet nothing is ever written to a disk.
-#![allow(clippy::expect_used, reason = "a broken harness must not look like a clean run")]
+#![allow(
+    clippy::expect_used,
+    reason = "a broken harness must not look like a clean run"
+)]
 
 use std::sync::LazyLock;
 
@@ -38,7 +41,11 @@ pub fn keys() -> [PrivateKey; 2] {
 /// A DSSE envelope around any payload, signed by the first key.
 #[must_use]
 pub fn envelope(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
+    let head = format!(
+        "DSSEv1 {} {payload_type} {} ",
+        payload_type.len(),
+        payload.len()
+    );
     let message = [head.as_bytes(), payload].concat();
     let signature = SigningKey::from_bytes(&SEEDS[0]).sign(&message).to_bytes();
     static KEY_ID: LazyLock<String> = LazyLock::new(|| keys()[0].public_key().key_id().to_string());
@@ -64,7 +71,8 @@ pub static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
 /// A manifest that is right in all but the number of its signatures.
 pub static MANIFEST: LazyLock<PluginManifest> = LazyLock::new(|| {
     let name = "redirect".parse().expect("a name");
-    let mut manifest = PluginManifest::new(name, Version::new(1, 2, 3), [HookType::PreRequest], WASM);
+    let mut manifest =
+        PluginManifest::new(name, Version::new(1, 2, 3), [HookType::PreRequest], WASM);
     manifest.description = "sends old addresses on".to_owned();
     let release = Release {
         abi: 1,
@@ -83,10 +91,20 @@ pub fn payload_of(envelope: &[u8]) -> Option<Vec<u8>> {
     STANDARD.decode(envelope["payload"].as_str()?).ok()
 }
 
-/// Decodes standard base64.
+/// Whether an envelope that has been accepted carries the one signature that
+/// the first key makes of its payload. Any other would be a forgery.
 #[must_use]
-pub fn decode(text: &str) -> Option<Vec<u8>> {
-    STANDARD.decode(text).ok()
+pub fn is_genuine(payload_type: &str, accepted: &[u8]) -> bool {
+    let signatures = |envelope: &[u8]| -> Option<Vec<String>> {
+        let envelope: serde_json::Value = serde_json::from_slice(envelope).ok()?;
+        let signatures = envelope["signatures"].as_array()?.iter();
+        // The members of a signature may stand in an array.
+        let sig = |s: &serde_json::Value| Some(s.get("sig").or(s.get(1))?.as_str()?.to_owned());
+        signatures.map(sig).collect()
+    };
+    let payload = payload_of(accepted).expect("it has just been read");
+    let ours = signatures(&envelope(payload_type, &payload)).expect("our own");
+    signatures(accepted).is_some_and(|theirs| theirs.contains(&ours[0]))
 }
 
 /// Encodes standard base64.

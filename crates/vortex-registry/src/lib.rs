@@ -46,6 +46,7 @@ mod dsse;
 mod error;
 mod index;
 mod install;
+mod json;
 mod key;
 mod keyring;
 mod layout;

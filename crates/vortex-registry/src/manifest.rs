@@ -7,6 +7,7 @@ use vortex_hook_core::HookType;
 use crate::digest::Digest;
 use crate::dsse::Envelope;
 use crate::error::{Defect, RegistryError};
+use crate::json;
 use crate::key::PrivateKey;
 use crate::name::PluginName;
 use crate::sbom::Sbom;
@@ -138,9 +139,7 @@ impl PluginManifest {
     }
 
     pub(crate) fn from_json(json: &[u8]) -> Result<Self, Defect> {
-        serde_json::from_slice(json).map_err(|error| Defect::Manifest {
-            reason: error.to_string(),
-        })
+        json::object(json).map_err(|reason| Defect::Manifest { reason })
     }
 }
 

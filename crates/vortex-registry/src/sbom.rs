@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::bounded::read_regular;
 use crate::digest::Digest;
 use crate::error::{RegistryError, excerpt};
+use crate::json;
 
 /// The largest bill of materials read, in bytes.
 const MAX_SBOM_BYTES: usize = 16 * 1024 * 1024;
@@ -112,11 +113,7 @@ fn read(json: &[u8]) -> Result<Sbom, String> {
             "it is larger than the limit of {MAX_SBOM_BYTES} bytes"
         ));
     }
-    // A struct would be read from an array as well.
-    if !json.trim_ascii_start().starts_with(b"{") {
-        return Err("it is no JSON object".to_owned());
-    }
-    let head: Head = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    let head: Head = json::object(json)?;
     let format = match (head.bom_format.as_deref(), head.spdx_version.as_deref()) {
         (Some("CycloneDX"), None) => SbomFormat::CycloneDx,
         (None, Some(version)) if version.starts_with("SPDX-") => SbomFormat::Spdx,

@@ -6,6 +6,7 @@ use vortex_hook_core::HookType;
 
 use crate::digest::Digest;
 use crate::error::{Defect, RegistryError};
+use crate::json;
 use crate::manifest::PluginManifest;
 use crate::name::PluginName;
 use crate::sbom::{self, Sbom};
@@ -123,8 +124,7 @@ impl Statement {
     /// Reads bytes whose signature has been verified.
     pub(crate) fn from_payload(payload: &[u8]) -> Result<Self, Defect> {
         let unreadable = |reason| Defect::Statement { reason };
-        let statement: Self =
-            serde_json::from_slice(payload).map_err(|error| unreadable(error.to_string()))?;
+        let statement: Self = json::object(payload).map_err(unreadable)?;
         if statement.schema != SCHEMA {
             let schema = statement.schema;
             return Err(unreadable(format!(

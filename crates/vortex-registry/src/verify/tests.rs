@@ -60,6 +60,19 @@ fn unknown_fields_and_schemas_are_refused_however_well_signed() {
     assert!(matches!(judged, Err(Defect::Statement { .. })));
 }
 
+/// What is derived for a struct would take the members in an array.
+#[test]
+fn a_document_is_an_object() {
+    let judged = judge_payload(|payload| {
+        let members = payload.as_object().unwrap().values().cloned();
+        *payload = members.collect();
+    });
+    let Err(Defect::Statement { reason }) = judged else {
+        panic!("{judged:?}");
+    };
+    assert!(reason.contains("no JSON object"), "{reason}");
+}
+
 #[test]
 fn every_field_must_agree() {
     for (field, value) in [

@@ -6,6 +6,7 @@
 )]
 
 mod concurrency;
+mod decision;
 mod failure;
 mod fleet_index;
 mod flips;

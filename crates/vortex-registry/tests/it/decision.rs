@@ -1,0 +1,122 @@
+//! What is handed out with a decision, and which of several reasons is given.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use vortex_registry::{
+    Policy, PrivateKey, Refusal, RegistryError, Release, Revocations, Rule, Validity,
+};
+
+use crate::support::{Fixture, WASM, name, select, unsigned};
+
+const RELEASE: Release = Release {
+    abi: 1,
+    seq: 1,
+    released_at: 1000,
+};
+
+/// A key that is revoked matters more than one that has expired, whichever
+/// comes first by its id.
+#[test]
+fn of_two_reasons_the_revoked_key_is_named() {
+    let mut seen = [false; 2];
+    while seen.contains(&false) {
+        let fixture = Fixture::new();
+        let [expired, revoked] = [(); 2].map(|()| PrivateKey::generate().unwrap());
+        let [expired_id, revoked_id] = [&expired, &revoked].map(|key| key.public_key().key_id());
+        let keys = [&expired, &revoked].map(PrivateKey::public_key);
+        let mut revocations = Revocations::default();
+        revocations.keys.insert(revoked_id);
+        let validity = Validity {
+            not_before: None,
+            not_after: Some(RELEASE.released_at),
+        };
+        let policy = Policy::strict(keys)
+            .with_revocations(revocations)
+            .with_validity(expired_id, validity);
+        let registry = fixture
+            .under(policy)
+            .with_clock(|| UNIX_EPOCH + Duration::from_secs(RELEASE.released_at + 1));
+        let manifest = unsigned("redirect", "1.0.0")
+            .sign(WASM, RELEASE, &[&expired, &revoked])
+            .unwrap();
+        match registry.install(&manifest, WASM) {
+            Err(RegistryError::Refused { refusal, .. }) => {
+                let key_id = revoked_id;
+                assert_eq!(*refusal, Refusal::RevokedKey { key_id });
+            }
+            other => panic!("{other:?}"),
+        }
+        seen[usize::from(expired_id < revoked_id)] = true;
+    }
+}
+
+#[test]
+fn a_verified_plugin_is_what_was_installed() {
+    let fixture = Fixture::with(&["1.0.0"]);
+    let get = || fixture.registry.get_latest(&name("redirect")).unwrap();
+    let (plugin, manifest) = (get(), fixture.manifest("redirect", "1.0.0"));
+    // Ed25519 is deterministic, so that the signatures agree too.
+    assert_eq!(*plugin.manifest(), manifest);
+    assert_eq!(plugin.wasm(), WASM);
+    assert_eq!(plugin.digest(), manifest.checksum);
+    assert_eq!(get().into_wasm(), WASM);
+    let key_id = fixture.key.public_key().key_id();
+    assert_eq!(*plugin.signers(), [key_id].into());
+    let loaded = plugin.loaded();
+    assert_eq!(*loaded.name(), manifest.name);
+    assert_eq!(*loaded.version(), manifest.version);
+    assert_eq!(loaded.digest(), manifest.checksum);
+    let shown = format!("{plugin:?}");
+    for part in [
+        "redirect",
+        &manifest.checksum.to_string(),
+        &key_id.to_string(),
+    ] {
+        assert!(shown.contains(part), "{shown}");
+    }
+}
+
+#[test]
+fn an_unverified_plugin_is_what_was_installed() {
+    let fixture = Fixture::new();
+    let registry = fixture.under(Policy::permissive([]));
+    let manifest = unsigned("redirect", "1.0.0");
+    registry.install(&manifest, WASM).unwrap();
+    let get = || {
+        let found = registry.get_permissive(&name("redirect"), &select("latest"));
+        found.unwrap()
+    };
+    let plugin = get();
+    assert_eq!(*plugin.manifest(), manifest);
+    assert_eq!(plugin.wasm(), WASM);
+    assert_eq!(plugin.digest(), manifest.checksum);
+    assert_eq!(get().into_wasm(), WASM);
+    let shown = format!("{plugin:?}");
+    for part in ["redirect", &manifest.checksum.to_string(), "Unsigned"] {
+        assert!(shown.contains(part), "{shown}");
+    }
+}
+
+/// Who has signed is remembered of a plugin that runs without being asked for
+/// as a verified one, and counts when the rules change.
+#[test]
+fn an_unverified_plugin_with_good_signatures_keeps_its_signers() {
+    let fixture = Fixture::with(&["1.0.0"]);
+    let public = || fixture.key.public_key();
+    let permissive = fixture.under(Policy::permissive([public()]));
+    let plugin = permissive.get_permissive(&name("redirect"), &select("latest"));
+    let loaded = plugin.unwrap().loaded();
+    let stops = fixture.registry.must_stop([loaded.clone()]).unwrap();
+    assert!(stops.is_empty(), "{stops:?}");
+    let both = Rule::new("*".parse().unwrap(), [public()]).with_threshold(2);
+    let stricter = fixture.under(Policy::default().with_rules([both]));
+    let stops = stricter.must_stop([loaded]).unwrap();
+    assert!(matches!(
+        stops[0].refusal,
+        Refusal::Threshold {
+            have: 1,
+            need: 2,
+            ..
+        }
+    ));
+}
