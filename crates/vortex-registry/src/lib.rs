@@ -40,6 +40,8 @@
 
 mod bounded;
 mod clock;
+#[cfg(test)]
+mod devices;
 mod digest;
 mod dir;
 mod dsse;
