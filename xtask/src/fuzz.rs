@@ -29,13 +29,11 @@ const MAX_LEN: usize = 8192;
 struct Request {
     targets: Vec<(&'static str, &'static str)>,
     seconds: u64,
-    minimise: bool,
 }
 
 /// Runs the targets, one after the other, each from its committed corpus.
 ///
-/// What is found goes to the target directory. With `--minimise` the committed
-/// corpus is replaced by as few inputs as reach all that both have reached.
+/// What is found goes to the target directory, and is where the next run goes on.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let request = parse(arguments)?;
     let cargo_fuzz = tools::get("cargo-fuzz", CARGO_FUZZ)?;
@@ -45,10 +43,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     build.args(["build", "--sanitizer", "none"]);
     process::run(&mut build)?;
     for (target, dictionary) in request.targets {
-        let found = found(target);
+        let found = target_dir().join("found").join(target);
         let committed = workspace::root().join("fuzz/corpus").join(target);
         std::fs::create_dir_all(&found)?;
-        std::fs::create_dir_all(&committed)?;
         println!("fuzz: {target} for {} s", request.seconds);
         let mut fuzz = Command::new(binary(target)?);
         fuzz.args([
@@ -56,14 +53,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             format!("-max_len={MAX_LEN}"),
             format!("-artifact_prefix={}/{target}-", artifacts()?.display()),
             format!("-dict={}", dictionary_file(dictionary).display()),
-            "-timeout=10".to_owned(),
+            "-timeout=60".to_owned(),
             "-print_final_stats=1".to_owned(),
         ]);
         process::run(fuzz.arg(&found).arg(&committed))
-            .with_context(|| format!("the input is in {}", found.with_file_name("").display()))?;
-        if request.minimise {
-            minimise(target, &found, &committed)?;
-        }
+            .with_context(|| format!("{target}: libFuzzer names the file of the input above"))?;
     }
     Ok(())
 }
@@ -72,7 +66,6 @@ fn parse(arguments: &[String]) -> Result<Request> {
     let mut request = Request {
         targets: Vec::new(),
         seconds: SECONDS,
-        minimise: false,
     };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -82,8 +75,6 @@ fn parse(arguments: &[String]) -> Result<Request> {
             request.seconds = seconds.with_context(|| format!("`{value}` is no number"))?;
             // libFuzzer would take 0 for no end.
             ensure!(request.seconds > 0, "--seconds must be 1 or more");
-        } else if argument == "--minimise" {
-            request.minimise = true;
         } else if let Some(target) = TARGETS.iter().find(|(name, _)| name == argument) {
             request.targets.push(*target);
         } else {
@@ -114,10 +105,6 @@ fn target_dir() -> PathBuf {
     workspace::target().join("fuzz")
 }
 
-fn found(target: &str) -> PathBuf {
-    target_dir().join("found").join(target)
-}
-
 fn artifacts() -> Result<PathBuf> {
     let dir = target_dir().join("artifacts");
     std::fs::create_dir_all(&dir)?;
@@ -141,26 +128,6 @@ fn binary(target: &str) -> Result<PathBuf> {
     candidates.pop().context("cargo fuzz has built nothing")
 }
 
-/// Replaces the committed corpus by as few inputs as reach as much.
-fn minimise(target: &str, found: &Path, committed: &Path) -> Result<()> {
-    let fewer = found.with_extension("fewer");
-    if fewer.exists() {
-        std::fs::remove_dir_all(&fewer)?;
-    }
-    std::fs::create_dir_all(&fewer)?;
-    let mut merge = Command::new(binary(target)?);
-    merge.args(["-set_cover_merge=1", &format!("-max_len={MAX_LEN}")]);
-    process::run(merge.arg(&fewer).arg(committed).arg(found))?;
-    std::fs::remove_dir_all(committed)?;
-    std::fs::create_dir_all(committed)?;
-    for entry in std::fs::read_dir(&fewer)? {
-        let entry = entry?;
-        std::fs::copy(entry.path(), committed.join(entry.file_name()))?;
-    }
-    std::fs::remove_dir_all(&fewer)?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,9 +142,9 @@ mod tests {
         let all = parsed(&[]).unwrap();
         assert_eq!(all.targets, TARGETS);
         assert_eq!(all.seconds, SECONDS);
-        let one = parsed(&["names", "--seconds", "600", "--minimise"]).unwrap();
+        let one = parsed(&["names", "--seconds", "600"]).unwrap();
         assert_eq!(one.targets, [("names", "names")]);
-        assert_eq!((one.seconds, one.minimise), (600, true));
+        assert_eq!(one.seconds, 600);
         for bad in [&["name"][..], &["--seconds"], &["--seconds", "0"]] {
             assert!(parsed(bad).is_err(), "{bad:?}");
         }

@@ -25,7 +25,7 @@ Usage: cargo xtask <task>
   test [ARGS…]       fixtures, then `cargo test --workspace ARGS…`
   bench [GROUP…]     fixtures, then the benchmarks, into <target>/bench/summary.json
   demo               fixtures and examples, then a gateway with plugins, end to end
-  fuzz [TARGET…] [--seconds N] [--minimise]
+  fuzz [TARGET…] [--seconds N]
                      the registry's parsers under libFuzzer, 60 s each
   mutants [ARGS…]    whether a test fails for each change of the trust decision
   tidy               check what no compiler checks: layering, size, leftovers
