@@ -120,3 +120,32 @@ fn an_unverified_plugin_with_good_signatures_keeps_its_signers() {
         }
     ));
 }
+
+/// Both ends of a validity belong to it, so that they may be the same.
+#[test]
+fn a_key_may_be_valid_for_one_second() {
+    let fixture = Fixture::new();
+    let public = fixture.key.public_key();
+    let text = format!(
+        "[[keys]]\nname = \"a\"\npem = \"\"\"{}\"\"\"\n\
+         not_before = 1970-01-01T00:16:40Z\nnot_after = 1970-01-01T00:16:40Z\n\
+         [[rules]]\nname = \"*\"\nkeys = [\"a\"]\n",
+        public.to_pem().unwrap()
+    );
+    let policy = Policy::from_toml(&text, "").unwrap();
+    let only = Some(RELEASE.released_at);
+    let expected = Validity {
+        not_before: only,
+        not_after: only,
+    };
+    assert_eq!(policy.validity(&public.key_id()), expected);
+    let manifest = unsigned("redirect", "1.0.0")
+        .sign(WASM, RELEASE, &[&fixture.key])
+        .unwrap();
+    for (now, fine) in [(999, false), (1000, true), (1001, false)] {
+        let registry = fixture
+            .under(policy.clone())
+            .with_clock(move || UNIX_EPOCH + Duration::from_secs(now));
+        assert_eq!(registry.install(&manifest, WASM).is_ok(), fine, "{now}");
+    }
+}
