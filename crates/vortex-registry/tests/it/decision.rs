@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use vortex_registry::{
-    Policy, PrivateKey, Refusal, RegistryError, Release, Revocations, Rule, Validity,
+    Policy, PrivateKey, Refusal, Registry, RegistryError, Release, Revocations, Rule, Validity,
 };
 
 use crate::support::{Fixture, WASM, name, select, unsigned};
@@ -147,5 +147,51 @@ fn a_key_may_be_valid_for_one_second() {
             .under(policy.clone())
             .with_clock(move || UNIX_EPOCH + Duration::from_secs(now));
         assert_eq!(registry.install(&manifest, WASM).is_ok(), fine, "{now}");
+    }
+}
+
+/// Permissive mode overlooks who has signed, and nothing else, for what runs as
+/// for what is loaded.
+#[test]
+fn what_is_revoked_stops_in_permissive_mode_unless_it_is_the_key() {
+    type Edit = fn(&mut Revocations, &Fixture);
+    let fixture = Fixture::with(&["1.0.0"]);
+    let public = || fixture.key.public_key();
+    let permissive = fixture.under(Policy::permissive([public()]));
+    let plugin = permissive.get_permissive(&name("redirect"), &select("1.0.0"));
+    let loaded = plugin.unwrap().loaded();
+    let cases: [(Edit, Option<&str>); 5] = [
+        (|_, _| (), None),
+        (
+            |r, fixture| _ = r.keys.insert(fixture.key.public_key().key_id()),
+            None,
+        ),
+        (
+            |r, _| _ = r.versions.insert("redirect@1.0.0".parse().unwrap()),
+            Some("RevokedVersion"),
+        ),
+        (
+            |r, _| _ = r.digests.insert(Registry::checksum(WASM)),
+            Some("DeniedDigest"),
+        ),
+        (
+            |r, _| {
+                let minimum = "1.0.1".parse().unwrap();
+                _ = r.minimum_versions.insert(name("redirect"), minimum);
+            },
+            Some("BelowMinimumVersion"),
+        ),
+    ];
+    for (edit, expected) in cases {
+        let mut revocations = Revocations::default();
+        edit(&mut revocations, &fixture);
+        let policy = Policy::permissive([public()]).with_revocations(revocations);
+        let stops = fixture.under(policy).must_stop([loaded.clone()]).unwrap();
+        let said = stops.first().map(|stop| format!("{:?}", stop.refusal));
+        match (&said, expected) {
+            (None, None) => {}
+            (Some(said), Some(expected)) if said.starts_with(expected) => {}
+            _ => panic!("{said:?} instead of {expected:?}"),
+        }
     }
 }
