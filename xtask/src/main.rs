@@ -6,10 +6,13 @@
 mod bench;
 mod demo;
 mod fixtures;
+mod fuzz;
+mod mutants;
 mod process;
 mod test;
 mod tidy;
 mod toolchain;
+mod tools;
 mod workspace;
 
 use std::process::ExitCode;
@@ -22,6 +25,9 @@ Usage: cargo xtask <task>
   test [ARGS…]       fixtures, then `cargo test --workspace ARGS…`
   bench [GROUP…]     fixtures, then the benchmarks, into <target>/bench/summary.json
   demo               fixtures and examples, then a gateway with plugins, end to end
+  fuzz [TARGET…] [--seconds N]
+                     the registry's parsers under libFuzzer, 60 s each
+  mutants [ARGS…]    whether a test fails for each change of the trust decision
   tidy               check what no compiler checks: layering, size, leftovers
   help               print this
 ";
@@ -46,6 +52,8 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         "fixtures" => fixtures::run(rest),
         "test" => test::run(rest),
         "bench" => bench::run(rest),
+        "fuzz" => fuzz::run(rest),
+        "mutants" => mutants::run(rest),
         "demo" => {
             no_arguments(rest)?;
             demo::run()

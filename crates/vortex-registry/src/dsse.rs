@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Defect, RegistryError};
+use crate::json;
 use crate::key::{KeyId, PrivateKey};
 use crate::keyring::Keyring;
 
@@ -110,8 +111,7 @@ impl Envelope {
 
     /// Reads an envelope of the expected type. Nothing of it is verified yet.
     pub(crate) fn from_json(payload_type: &'static str, json: &[u8]) -> Result<Self, Defect> {
-        let wire: WireEnvelope =
-            serde_json::from_slice(json).map_err(|error| malformed(error.to_string()))?;
+        let wire: WireEnvelope = json::object(json).map_err(malformed)?;
         if wire.payload_type != payload_type {
             return Err(malformed(format!("payloadType is not {payload_type}")));
         }

@@ -77,6 +77,15 @@ pub enum RegistryError {
         reason: String,
     },
 
+    /// It is no software bill of materials that can be recognised.
+    #[error("{origin} is no usable SBOM: {reason}")]
+    InvalidSbom {
+        /// Where the bill came from.
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
+
     /// The text is no digest or key id.
     #[error("invalid digest {text:?}: use 64 lower-case hexadecimal digits")]
     InvalidDigest {

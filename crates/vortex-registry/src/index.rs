@@ -14,6 +14,7 @@ pub(crate) use state::Seen;
 use crate::digest::Digest;
 use crate::dsse::Envelope;
 use crate::error::RegistryError;
+use crate::json;
 use crate::key::{KeyId, PrivateKey};
 use crate::name::PluginName;
 use crate::revocations::{PluginVersion, Revocations};
@@ -127,8 +128,7 @@ impl FleetIndex {
     /// Reads bytes whose signature has been verified.
     pub(crate) fn from_payload(payload: &[u8]) -> Result<Self, IndexDefect> {
         let unreadable = |reason| IndexDefect::Unreadable { reason };
-        let payload: Payload =
-            serde_json::from_slice(payload).map_err(|error| unreadable(error.to_string()))?;
+        let payload: Payload = json::object(payload).map_err(unreadable)?;
         if payload.schema != SCHEMA {
             let schema = payload.schema;
             return Err(unreadable(format!(

@@ -38,13 +38,17 @@
 //! writes nothing, so a store may be mounted read-only. Linux only, since the
 //! store relies on directory handles and on a rename that never replaces.
 
+mod bounded;
 mod clock;
+#[cfg(test)]
+mod devices;
 mod digest;
 mod dir;
 mod dsse;
 mod error;
 mod index;
 mod install;
+mod json;
 mod key;
 mod keyring;
 mod layout;
@@ -58,6 +62,7 @@ mod refusal;
 mod registry;
 mod remove;
 mod revocations;
+mod sbom;
 mod staging;
 mod statement;
 mod verify;
@@ -77,6 +82,7 @@ pub use policy::{Mode, NamePattern, Policy, Rule, Validity};
 pub use refusal::Refusal;
 pub use registry::Registry;
 pub use revocations::{PluginVersion, Revocations};
+pub use sbom::{Sbom, SbomFormat};
 pub use semver::{Version, VersionReq};
 pub use statement::{Release, Statement};
 pub use verify::{Loaded, MustStop, Trust, Unverified, Verified};

@@ -7,8 +7,10 @@ use vortex_hook_core::HookType;
 use crate::digest::Digest;
 use crate::dsse::Envelope;
 use crate::error::{Defect, RegistryError};
+use crate::json;
 use crate::key::PrivateKey;
 use crate::name::PluginName;
+use crate::sbom::Sbom;
 use crate::statement::{PAYLOAD_TYPE, Release, Statement};
 
 /// The contents of `manifest.json`, as the Go system writes it.
@@ -74,12 +76,49 @@ impl PluginManifest {
     /// [`RegistryError::Corrupt`] when the manifest describes another module than `wasm`,
     /// [`RegistryError::SignerCount`] when there are too few or too many keys.
     pub fn sign(
-        mut self,
+        self,
         wasm: &[u8],
         release: Release,
         keys: &[&PrivateKey],
     ) -> Result<Self, RegistryError> {
-        let statement = Statement::new(&self, wasm, release);
+        self.sign_statement(wasm, release, None, keys)
+    }
+
+    /// Signs as [`sign`](Self::sign) does, and the digest of a software bill of materials as well.
+    ///
+    /// ```
+    /// use vortex_registry::{PluginManifest, PrivateKey, Release, Sbom, Version};
+    ///
+    /// let (wasm, key) = (b"\0asm\x01\0\0\0", PrivateKey::generate()?);
+    /// let sbom = Sbom::of_json(br#"{"spdxVersion": "SPDX-2.3"}"#)?;
+    /// let release = Release { abi: 2, seq: 7, released_at: 1_750_000_000 };
+    /// let manifest = PluginManifest::new("redirect".parse()?, Version::new(1, 0, 0), [], wasm)
+    ///     .sign_with_sbom(wasm, release, sbom, &[&key])?;
+    /// assert!(manifest.is_signed());
+    /// # Ok::<(), vortex_registry::RegistryError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`sign`](Self::sign).
+    pub fn sign_with_sbom(
+        self,
+        wasm: &[u8],
+        release: Release,
+        sbom: Sbom,
+        keys: &[&PrivateKey],
+    ) -> Result<Self, RegistryError> {
+        self.sign_statement(wasm, release, Some(sbom), keys)
+    }
+
+    fn sign_statement(
+        mut self,
+        wasm: &[u8],
+        release: Release,
+        sbom: Option<Sbom>,
+        keys: &[&PrivateKey],
+    ) -> Result<Self, RegistryError> {
+        let statement = Statement::new(&self, wasm, release, sbom);
         statement
             .check(&self, Digest::of(wasm), wasm.len() as u64)
             .map_err(|defect| RegistryError::corrupt(&self.name, &self.version, defect))?;
@@ -100,9 +139,7 @@ impl PluginManifest {
     }
 
     pub(crate) fn from_json(json: &[u8]) -> Result<Self, Defect> {
-        serde_json::from_slice(json).map_err(|error| Defect::Manifest {
-            reason: error.to_string(),
-        })
+        json::object(json).map_err(|reason| Defect::Manifest { reason })
     }
 }
 

@@ -95,6 +95,7 @@ impl Policy {
     /// It relaxes who must have signed, and nothing else. A plugin that is
     /// damaged, whose signature by one of these keys is wrong, that is denied or
     /// revoked, too large or of a hook type that is not allowed is still refused.
+    /// An SBOM that a rule asks for is part of what is signed, and may be missing.
     #[must_use]
     pub fn permissive(keys: impl IntoIterator<Item = PublicKey>) -> Self {
         Self::new(Mode::Permissive, keys)

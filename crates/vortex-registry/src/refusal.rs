@@ -73,6 +73,12 @@ pub enum Refusal {
         /// The moment at which it is not valid: that of the release, or now.
         at: u64,
     },
+    /// The signed statement names no software bill of materials.
+    #[error("rule {rule} asks for an SBOM, and it has been signed without one: sign it with one")]
+    MissingSbom {
+        /// The pattern of the rule.
+        rule: String,
+    },
     /// Fewer distinct keys have signed than the rule asks for.
     #[error("{have} distinct trusted keys have signed it, rule {rule} asks for {need}")]
     Threshold {

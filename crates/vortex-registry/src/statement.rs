@@ -6,8 +6,10 @@ use vortex_hook_core::HookType;
 
 use crate::digest::Digest;
 use crate::error::{Defect, RegistryError};
+use crate::json;
 use crate::manifest::PluginManifest;
 use crate::name::PluginName;
+use crate::sbom::{self, Sbom};
 
 /// The DSSE payload type of a statement.
 pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.vortex.plugin.v1+json";
@@ -60,10 +62,23 @@ pub struct Statement {
     abi: u32,
     seq: u64,
     released_at: u64,
+    // Left out where there is none: such a statement is that of versions
+    // without this field, byte by byte.
+    #[serde(
+        default,
+        deserialize_with = "sbom::present",
+        skip_serializing_if = "Option::is_none"
+    )]
+    sbom: Option<Sbom>,
 }
 
 impl Statement {
-    pub(crate) fn new(manifest: &PluginManifest, wasm: &[u8], release: Release) -> Self {
+    pub(crate) fn new(
+        manifest: &PluginManifest,
+        wasm: &[u8],
+        release: Release,
+        sbom: Option<Sbom>,
+    ) -> Self {
         Self {
             schema: SCHEMA,
             name: manifest.name.clone(),
@@ -75,6 +90,7 @@ impl Statement {
             abi: release.abi,
             seq: release.seq,
             released_at: release.released_at,
+            sbom,
         }
     }
 
@@ -94,6 +110,12 @@ impl Statement {
         self.size
     }
 
+    /// The software bill of materials that the author vouches for, if there is one.
+    #[must_use]
+    pub const fn sbom(&self) -> Option<Sbom> {
+        self.sbom
+    }
+
     /// The bytes to be signed. They are never made again for verification.
     pub(crate) fn to_payload(&self) -> Result<Vec<u8>, RegistryError> {
         serde_json::to_vec(self).map_err(|source| RegistryError::Json { source })
@@ -102,8 +124,7 @@ impl Statement {
     /// Reads bytes whose signature has been verified.
     pub(crate) fn from_payload(payload: &[u8]) -> Result<Self, Defect> {
         let unreadable = |reason| Defect::Statement { reason };
-        let statement: Self =
-            serde_json::from_slice(payload).map_err(|error| unreadable(error.to_string()))?;
+        let statement: Self = json::object(payload).map_err(unreadable)?;
         if statement.schema != SCHEMA {
             let schema = statement.schema;
             return Err(unreadable(format!(

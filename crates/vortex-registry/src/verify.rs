@@ -10,12 +10,15 @@
 //! 2. Is it denied or revoked by the policy or the fleet index, or too old?
 //! 3. Which rule is about its name, and does that allow its size and hook types?
 //! 4. Have as many distinct keys of the rule signed as it asks for, not counting
-//!    those that are revoked or not valid?
+//!    those that are revoked or not valid, and have they vouched for what the
+//!    rule asks of a statement?
 //!
 //! In permissive mode the answer to 4, and a name without a rule, do not matter
 //! to those who ask for the unverified; all else does.
 
 mod loaded;
+#[cfg(test)]
+mod tests;
 mod unverified;
 mod verified;
 
@@ -94,6 +97,22 @@ struct Facts<'a> {
     hook_types: &'a [vortex_hook_core::HookType],
 }
 
+/// What the signers have said, as far as the rules ask about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Vouched {
+    released_at: u64,
+    sbom: bool,
+}
+
+impl Vouched {
+    fn of(statement: &Statement) -> Self {
+        Self {
+            released_at: statement.release().released_at,
+            sbom: statement.sbom().is_some(),
+        }
+    }
+}
+
 /// Says whether a plugin version is intact, and if so, what the policy thinks of it.
 pub(crate) fn judge(
     authority: Authority<'_>,
@@ -146,7 +165,7 @@ pub(crate) fn judge(
         Err(key_ids) => return Ok(Trust::UntrustedKey { key_ids }),
         Ok(signed) => signed,
     };
-    match enough(authority, rule, signers, statement.release().released_at) {
+    match enough(authority, rule, signers, Vouched::of(&statement)) {
         Ok(signers) => Ok(Trust::Signed { signers, statement }),
         Err(refusal) => refused(refusal),
     }
@@ -197,31 +216,36 @@ fn allowed<'a>(
     Ok(rule)
 }
 
-/// The signers that count, if there are as many as the rule asks for. A set
-/// holds a key once, however many signatures are by it.
+/// The signers that count, if there are as many as the rule asks for and they
+/// have said what it asks for. A set holds a key once, however many signatures
+/// are by it.
 fn enough(
     Authority { policy, index, now }: Authority<'_>,
     rule: &Rule,
     signers: BTreeSet<KeyId>,
-    released_at: u64,
+    vouched: Vouched,
 ) -> Result<BTreeSet<KeyId>, Refusal> {
     let revoked_by_index = index.map(|index| &index.revocations.keys);
     let mut counted = BTreeSet::new();
     let mut disqualified = Vec::new();
     for key_id in signers {
-        match usable(policy, revoked_by_index, key_id, released_at, now) {
+        match usable(policy, revoked_by_index, key_id, vouched.released_at, now) {
             Ok(()) => _ = counted.insert(key_id),
             Err(refusal) => disqualified.push(refusal),
         }
     }
+    let pattern = || rule.pattern().to_string();
     let (have, need) = (counted.len(), rule.threshold());
     if have >= need {
-        return Ok(counted);
+        return match rule.sbom_required() && !vouched.sbom {
+            true => Err(Refusal::MissingSbom { rule: pattern() }),
+            false => Ok(counted),
+        };
     }
     let is_revoked = |refusal: &Refusal| matches!(refusal, Refusal::RevokedKey { .. });
     disqualified.sort_by_key(|refusal| !is_revoked(refusal));
     Err(disqualified.into_iter().next().unwrap_or_else(|| {
-        let rule = rule.pattern().to_string();
+        let rule = pattern();
         Refusal::Threshold { rule, have, need }
     }))
 }
@@ -343,7 +367,8 @@ pub(crate) fn admit(
     }
 }
 
-/// Whether permissive mode overlooks it: who has signed, and nothing else.
+/// Whether permissive mode overlooks it: who has signed and what only they
+/// could have said, and nothing else.
 fn tolerable(trust: &Trust) -> bool {
     match trust {
         Trust::Signed { .. } | Trust::Unsigned | Trust::UntrustedKey { .. } => true,
@@ -352,7 +377,8 @@ fn tolerable(trust: &Trust) -> bool {
             | Refusal::RevokedKey { .. }
             | Refusal::KeyNotYetValid { .. }
             | Refusal::KeyExpired { .. }
-            | Refusal::Threshold { .. } => true,
+            | Refusal::Threshold { .. }
+            | Refusal::MissingSbom { .. } => true,
             Refusal::DeniedDigest { .. }
             | Refusal::RevokedVersion
             | Refusal::BelowMinimumVersion { .. }
@@ -375,7 +401,7 @@ pub(crate) fn judge_loaded(authority: Authority<'_>, loaded: &Loaded) -> Result<
     let verdict = allowed(authority, facts, rule).and_then(|rule| {
         let of_rule = |id: &&KeyId| rule.keyring().get(id).is_some();
         let signers = loaded.signers.iter().filter(of_rule).copied().collect();
-        enough(authority, rule, signers, loaded.released_at).map(drop)
+        enough(authority, rule, signers, loaded.vouched).map(drop)
     });
     match (verdict, authority.policy.mode()) {
         (Err(refusal), Mode::Permissive)
@@ -413,83 +439,5 @@ fn refusal_of(manifest: &PluginManifest, trust: Trust) -> RegistryError {
             version,
             refusal: Box::new(refusal),
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::key::PrivateKey;
-    use crate::statement::Release;
-
-    const WASM: &[u8] = b"\0asm\x01\0\0\0";
-
-    /// Judges a manifest whose signed payload has been changed before signing:
-    /// what an author with other software, or a bad intention, could make.
-    fn judge_payload(edit: impl FnOnce(&mut serde_json::Value)) -> Result<Trust, Defect> {
-        let key = PrivateKey::generate().unwrap();
-        let name: PluginName = "a".parse().unwrap();
-        let version = Version::new(1, 0, 0);
-        let mut manifest = PluginManifest::new(name.clone(), version.clone(), [], WASM);
-        let release = Release {
-            abi: 1,
-            seq: 1,
-            released_at: 0,
-        };
-        let statement = Statement::new(&manifest, WASM, release);
-        let mut payload = serde_json::to_value(statement).unwrap();
-        edit(&mut payload);
-        let payload = serde_json::to_vec(&payload).unwrap();
-        let envelope = Envelope::sign(PAYLOAD_TYPE, payload, &[&key]).unwrap();
-        manifest.signature = envelope.encode().unwrap();
-        let authority = Authority {
-            policy: &Policy::strict([key.public_key()]),
-            index: None,
-            now: Some(0),
-        };
-        judge(authority, (&name, &version), &manifest, WASM)
-    }
-
-    #[test]
-    fn the_payload_has_exactly_the_fields_of_the_specification() {
-        let mut fields = Vec::new();
-        let judged = judge_payload(|payload| {
-            fields = payload.as_object().unwrap().keys().cloned().collect();
-        });
-        assert!(matches!(judged, Ok(Trust::Signed { .. })));
-        fields.sort();
-        assert_eq!(
-            fields.join(" "),
-            "abi checksum description hook_types name released_at schema seq size version"
-        );
-        for field in fields {
-            let judged = judge_payload(|payload| {
-                payload.as_object_mut().unwrap().remove(&field);
-            });
-            assert!(matches!(judged, Err(Defect::Statement { .. })), "{field}");
-        }
-    }
-
-    #[test]
-    fn unknown_fields_and_schemas_are_refused_however_well_signed() {
-        let judged = judge_payload(|payload| payload["extra"] = 1.into());
-        assert!(matches!(judged, Err(Defect::Statement { .. })));
-        let judged = judge_payload(|payload| payload["schema"] = 2.into());
-        assert!(matches!(judged, Err(Defect::Statement { .. })));
-    }
-
-    #[test]
-    fn every_field_must_agree() {
-        for (field, value) in [
-            ("name", "b".into()),
-            ("version", "1.0.1".into()),
-            ("description", "x".into()),
-            ("hook_types", vec!["pre_request"].into()),
-            ("checksum", Digest::of(b"").to_string().into()),
-            ("size", serde_json::Value::from(9)),
-        ] {
-            let judged = judge_payload(|payload| payload[field] = value);
-            assert_eq!(judged, Err(Defect::StatementMismatch { field }));
-        }
     }
 }

@@ -79,9 +79,13 @@ impl FromStr for VersionSelector {
         if text.len() > MAX_REQUIREMENT_LEN || !text.split(',').all(is_explicit) {
             return Err(invalid());
         }
-        VersionReq::parse(text)
-            .map(Self::Matching)
-            .map_err(|_| invalid())
+        match VersionReq::parse(text) {
+            // It is shown with a space after each comma, and what is shown can be read.
+            Ok(requirement) if requirement.to_string().len() <= MAX_REQUIREMENT_LEN => {
+                Ok(Self::Matching(requirement))
+            }
+            _ => Err(invalid()),
+        }
     }
 }
 
@@ -178,6 +182,21 @@ mod tests {
                 .parse::<VersionSelector>()
                 .is_err()
         );
+    }
+
+    /// Commas without spaces let a requirement fit that does not when it is shown.
+    #[test]
+    fn what_is_shown_of_a_requirement_can_be_read() {
+        let comparators = |count| vec![">=1.2.3"; count].join(",");
+        for count in 1..=32 {
+            let Ok(selector) = comparators(count).parse::<VersionSelector>() else {
+                assert!(count > 28, "{count}");
+                continue;
+            };
+            assert!(count <= 28, "{count}");
+            let shown = selector.to_string();
+            assert_eq!(shown.parse::<VersionSelector>().unwrap(), selector);
+        }
     }
 
     #[test]

@@ -1,17 +1,14 @@
 //! The policy as a TOML file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use serde::Deserialize;
 use toml::value::{Datetime, Offset};
 use vortex_hook_core::HookType;
 
 use super::{NamePattern, Policy, Rule, Validity};
+use crate::bounded::read_regular;
 use crate::digest::Digest;
 use crate::error::RegistryError;
 use crate::key::{KeyId, PublicKey};
@@ -67,6 +64,8 @@ struct RuleEntry {
     threshold: usize,
     hook_types: Option<BTreeSet<HookType>>,
     max_bytes: Option<u64>,
+    #[serde(default)]
+    require_sbom: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -112,6 +111,7 @@ impl Policy {
     /// threshold = 1                          # 1 if left out
     /// hook_types = ["pre_request"]           # all if left out
     /// max_bytes = 1048576                    # the registry's limit if left out
+    /// require_sbom = false                   # true: only what is signed with an SBOM's digest
     ///
     /// [revoked]
     /// keys = []                              # key ids
@@ -151,7 +151,8 @@ impl Policy {
     /// As [`from_toml`](Self::from_toml); [`RegistryError::Io`] when the file cannot be read.
     pub fn read_toml_file(path: impl AsRef<Path>) -> Result<Self, RegistryError> {
         let path = path.as_ref();
-        let bytes = read_bounded(path).map_err(|e| RegistryError::read("read", path, e))?;
+        let bytes = read_regular(path, MAX_POLICY_BYTES)
+            .map_err(|e| RegistryError::read("read", path, e))?;
         // Relative to the file, wherever the process has been started.
         let base_dir = path.parent().unwrap_or(Path::new(""));
         str::from_utf8(&bytes)
@@ -162,22 +163,6 @@ impl Policy {
                 reason,
             })
     }
-}
-
-/// Reads a little more than a policy may have, so that too much is noticed.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    // Without blocking, since opening a fifo would wait for a writer.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_POLICY_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn parse(text: &str, base_dir: &Path) -> Result<Policy, String> {
@@ -228,6 +213,9 @@ fn parse(text: &str, base_dir: &Path) -> Result<Policy, String> {
         }
         if let Some(bytes) = entry.max_bytes {
             rule = rule.with_max_bytes(bytes);
+        }
+        if entry.require_sbom {
+            rule = rule.requiring_sbom();
         }
         rules.push(rule);
     }

@@ -28,6 +28,7 @@ pub struct Rule {
     threshold: usize,
     hook_types: Option<BTreeSet<HookType>>,
     max_bytes: Option<u64>,
+    sbom_required: bool,
 }
 
 impl Rule {
@@ -40,6 +41,7 @@ impl Rule {
             threshold: 1,
             hook_types: None,
             max_bytes: None,
+            sbom_required: false,
         }
     }
 
@@ -63,6 +65,15 @@ impl Rule {
     pub fn with_max_bytes(self, bytes: u64) -> Self {
         let max_bytes = Some(bytes);
         Self { max_bytes, ..self }
+    }
+
+    /// Refuses what has been signed without the digest of an [SBOM](crate::Sbom).
+    #[must_use]
+    pub fn requiring_sbom(self) -> Self {
+        Self {
+            sbom_required: true,
+            ..self
+        }
     }
 
     /// The names that the rule is about.
@@ -93,5 +104,11 @@ impl Rule {
     #[must_use]
     pub const fn max_bytes(&self) -> Option<u64> {
         self.max_bytes
+    }
+
+    /// Whether what has been signed without the digest of an SBOM is refused.
+    #[must_use]
+    pub const fn sbom_required(&self) -> bool {
+        self.sbom_required
     }
 }

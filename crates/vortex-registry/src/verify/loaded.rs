@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use semver::Version;
 use vortex_hook_core::HookType;
 
+use super::Vouched;
 use crate::digest::Digest;
 use crate::key::KeyId;
 use crate::manifest::PluginManifest;
@@ -25,7 +26,7 @@ pub struct Loaded {
     pub(super) size: u64,
     pub(super) hook_types: Vec<HookType>,
     pub(super) signers: BTreeSet<KeyId>,
-    pub(super) released_at: u64,
+    pub(super) vouched: Vouched,
 }
 
 impl Loaded {
@@ -42,7 +43,7 @@ impl Loaded {
             size: size as u64,
             hook_types: manifest.hook_types.clone(),
             signers,
-            released_at: statement.map_or(0, |statement| statement.release().released_at),
+            vouched: statement.map_or_else(Vouched::default, Vouched::of),
         }
     }
 

@@ -6,10 +6,12 @@
 )]
 
 mod concurrency;
+mod decision;
 mod failure;
 mod fleet_index;
 mod flips;
 mod go_store;
+mod hostile_store;
 mod index_trust;
 mod install;
 mod irregular;
@@ -17,10 +19,13 @@ mod keys;
 mod list;
 mod names;
 mod policy_file;
+mod published_bugs;
 mod random_names;
 mod read_only;
 mod rules;
+mod sbom;
 mod selection;
 mod support;
+mod swaps;
 mod tampering;
 mod trust;
