@@ -86,7 +86,7 @@ impl Client {
     /// The error of the registry where there is no mirror, else [`OciError::Sources`] with one for
     /// each source. [`OciError::Deadline`] when it takes too long.
     pub async fn pull(&self, reference: &Reference) -> Result<Pulled, OciError> {
-        let work = self.from_sources(reference, async |host| {
+        let work = self.try_sources(reference, async |host| {
             let mut session = self.session(host, reference, Access::Pull)?;
             let max_wasm = self.settings.max_wasm;
             let attempts = self.settings.attempts;
@@ -141,7 +141,7 @@ impl Client {
             // Kept from source to source: else those who wait would each try the source that
             // has just failed.
             let mut held = None;
-            self.from_sources(reference, async |host| {
+            self.try_sources(reference, async |host| {
                 self.pull_from(registry, reference, host, &mut held).await
             })
             .await
@@ -198,7 +198,7 @@ impl Client {
     }
 
     /// Does something with the first source that it works with.
-    async fn from_sources<T>(
+    async fn try_sources<T>(
         &self,
         reference: &Reference,
         mut attempt: impl AsyncFnMut(&str) -> Result<T, OciError>,
