@@ -87,8 +87,11 @@ impl Downloads {
 
     /// Removes a download, which is complete or worthless.
     pub(crate) fn remove(&self, claim: &Claim) -> Result<(), OciError> {
-        rustix::fs::unlinkat(&self.directory, &claim.name, AtFlags::empty())
-            .map_err(|errno| OciError::io("remove", &claim.path, errno))
+        match rustix::fs::unlinkat(&self.directory, &claim.name, AtFlags::empty()) {
+            // Somebody has cleaned up by hand.
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(OciError::io("remove", &claim.path, errno)),
+        }
     }
 
     fn open_file(&self, name: &str, flags: OFlags) -> Result<File, OciError> {
