@@ -50,7 +50,7 @@ impl Registry {
         self.check_size(manifest, layout::WASM, wasm.len(), wasm_limit)?;
         self.with_authority(|authority| admit(authority, manifest, wasm))?;
 
-        let store = Dir::create_store(&self.path)?;
+        let store = Dir::create_store(&self.io, &self.path)?;
         let lock = StoreLock::acquire(&store)?;
         let staging = Staging::open(&store, &lock)?;
         if self.compare(&store, manifest, wasm)? == Existing::Same {

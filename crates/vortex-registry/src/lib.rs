@@ -39,12 +39,15 @@
 //! store relies on directory handles and on a rename that never replaces.
 
 mod clock;
+#[cfg(test)]
+mod crash;
 mod digest;
 mod dir;
 mod dsse;
 mod error;
 mod index;
 mod install;
+mod io;
 mod key;
 mod keyring;
 mod layout;

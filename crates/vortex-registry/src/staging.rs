@@ -18,13 +18,25 @@ pub(crate) struct Staging {
 impl Staging {
     /// Opens and sweeps the area, which only the holder of the lock may do.
     pub(crate) fn open(store: &Dir, _lock: &StoreLock) -> Result<Self, RegistryError> {
-        let (dir, _) = store.create_subdir(layout::STAGING, 0o700)?;
-        let (litter, _) = dir.names(usize::MAX)?;
-        for name in litter {
-            // What cannot be removed is in nobody's way: readers do not look here.
-            let _ = dir.remove_tree(&name);
+        if matches!(store.subdir(layout::STAGING), Ok(None)) {
+            // Nobody has written here yet, or lived to make the area, so the store may be new.
+            store.sync_ancestors()?;
         }
+        let (dir, _) = store.create_subdir(layout::STAGING, 0o700)?;
+        sweep(&dir)?;
         Ok(Self { dir })
+    }
+
+    /// Sweeps the area, if there is anything in it, nobody writes just now, and
+    /// this process may. Makes no area, and needs none.
+    pub(crate) fn sweep_if_idle(store: &Dir) {
+        if let Ok(Some(dir)) = store.subdir(layout::STAGING)
+            && let Ok((_, true)) = dir.names(0)
+            && let Some(_lock) = StoreLock::try_acquire(store)
+        {
+            // What stays is swept by the next writer, who says what is wrong.
+            let _ = sweep(&dir);
+        }
     }
 
     /// Reserves a place, which is emptied when the guard goes out of scope.
@@ -46,6 +58,16 @@ impl Staging {
             .map_err(|errno| to.write_error("replace", name, errno))?;
         to.sync()
     }
+}
+
+/// Empties the area.
+fn sweep(dir: &Dir) -> Result<(), RegistryError> {
+    let (litter, _) = dir.names(usize::MAX)?;
+    for name in litter {
+        // What cannot be removed is in nobody's way: readers do not look here.
+        let _ = dir.remove_tree(&name);
+    }
+    Ok(())
 }
 
 /// A place in the staging area.
