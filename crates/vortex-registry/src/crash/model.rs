@@ -1,7 +1,7 @@
 //! What may be on the disk after a power cut.
 //!
-//! The bytes of a file are safe once the file has been synced, the names in a
-//! directory once the directory has. Of all else any part may be there: each
+//! The bytes of a file are safe once the file has been synced, unless a sync has
+//! failed before; the names in a directory once the directory has. Of all else any part may be there: each
 //! change is kept or lost, whatever came before or after it, and bytes that are
 //! lost may leave nothing, half of them, or zeros of the same length.
 
@@ -134,13 +134,17 @@ pub(super) fn after_kill(changes: &[Change]) -> Tree {
 }
 
 fn atoms(changes: &[Change], safe: usize, renames: Renames) -> Vec<Atom<'_>> {
+    let dirs = dirs(changes);
     let mut atoms = Vec::new();
     for (i, change) in changes.iter().enumerate() {
         let later = &changes[i + 1..];
         let is_synced = |node: Node| {
             let syncs = later.iter().find_map(|change| match change {
                 Change::Sync { node: synced } if *synced == node => Some(true),
-                Change::FailedSync { node: failed } if *failed == node => Some(false),
+                // The system takes the bytes for written although they are not.
+                Change::FailedSync { node: failed } if *failed == node && !dirs.contains(&node) => {
+                    Some(false)
+                }
                 _ => None,
             });
             i < safe || syncs == Some(true)
@@ -173,6 +177,17 @@ fn atoms(changes: &[Change], safe: usize, renames: Renames) -> Vec<Atom<'_>> {
         }
     }
     atoms
+}
+
+fn dirs(changes: &[Change]) -> HashSet<Node> {
+    let dirs = changes.iter().filter_map(|change| match change {
+        Change::Add {
+            node, is_dir: true, ..
+        } => Some(*node),
+        _ => None,
+    });
+    // The root has never been made.
+    dirs.chain([0]).collect()
 }
 
 fn subsets(of: &[usize]) -> Vec<HashSet<usize>> {
@@ -220,15 +235,7 @@ fn tree(changes: &[Change], atoms: &[Atom<'_>], lost: &HashSet<usize>, remains: 
             }
         }
     }
-    let dirs: HashSet<Node> = changes
-        .iter()
-        .filter_map(|change| match change {
-            Change::Add {
-                node, is_dir: true, ..
-            } => Some(*node),
-            _ => None,
-        })
-        .collect();
+    let dirs = dirs(changes);
     // A directory that has two names is emptied through the one in staging.
     let mut named = HashSet::new();
     let twice: HashSet<Node> = names
@@ -290,10 +297,19 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_that_failed_is_not_made_good_by_another() {
-        let mut changes = vec![add(0, "d", 1, true), Change::FailedSync { node: 0 }];
+    fn bytes_are_not_safe_after_a_sync_that_failed_whatever_the_next_one_says() {
+        let bytes = b"abcd".to_vec();
+        let mut changes = vec![add(0, "f", 1, false), Change::Write { file: 1, bytes }];
+        let failures = [
+            Change::FailedSync { node: 1 },
+            Change::FailedSync { node: 0 },
+        ];
+        changes.extend(failures);
+        changes.push(Change::Sync { node: 1 });
+        assert_eq!(all(&changes, Renames::Whole).len(), 5);
+        // Names are another matter: a journal that cannot be written is closed.
         changes.push(Change::Sync { node: 0 });
-        assert_eq!(all(&changes, Renames::Whole).len(), 2);
+        assert_eq!(all(&changes, Renames::Whole).len(), 4);
     }
 
     #[test]
