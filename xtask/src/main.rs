@@ -7,6 +7,7 @@ mod bench;
 mod demo;
 mod fixtures;
 mod process;
+mod rounds;
 mod test;
 mod tidy;
 mod toolchain;
@@ -21,6 +22,8 @@ Usage: cargo xtask <task>
                      build the guests under tests/fixtures into <target>/fixtures
   test [ARGS…]       fixtures, then `cargo test --workspace ARGS…`
   bench [GROUP…]     fixtures, then the benchmarks, into <target>/bench/summary.json
+  crash [ROUNDS]     kill writers of a plugin store, 10,000 unless told otherwise
+  storm [ROUNDS]     32 processes on one store, 1,000 rounds each unless told otherwise
   demo               fixtures and examples, then a gateway with plugins, end to end
   tidy               check what no compiler checks: layering, size, leftovers
   help               print this
@@ -46,6 +49,8 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         "fixtures" => fixtures::run(rest),
         "test" => test::run(rest),
         "bench" => bench::run(rest),
+        "crash" => rounds::run(&rounds::CRASH, rest),
+        "storm" => rounds::run(&rounds::STORM, rest),
         "demo" => {
             no_arguments(rest)?;
             demo::run()
