@@ -18,8 +18,10 @@ use std::sync::{Arc, LazyLock};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
+use crate::dir::Dir;
 use crate::error::RegistryError;
 use crate::index::FleetIndex;
+use crate::install::InstallOutcome;
 use crate::io::Io;
 use crate::key::PrivateKey;
 use crate::list::Status;
@@ -370,6 +372,32 @@ fn installation_beside_another() {
 #[test]
 fn installation_of_what_is_there() {
     Scenario::exhaust(&[Install("1.0.0", 'a')], &[Install("1.0.0", 'a')]);
+}
+
+/// `cp` syncs nothing. Once the installation is acknowledged all of it is safe.
+#[test]
+fn installation_of_what_somebody_has_copied() {
+    let root = scratch();
+    let recorder = Arc::new(Recorder::new(root.path()));
+    let io: Arc<dyn Io> = Arc::<Recorder>::clone(&recorder);
+    let (manifest, wasm) = WORLD.release("redirect", "1.0.0", 'a');
+    let store = Dir::create_store(&io, &root.path().join(STORE)).unwrap();
+    let (plugin, _) = store.create_subdir("redirect", 0o755).unwrap();
+    let (version, _) = plugin.create_subdir("1.0.0", 0o755).unwrap();
+    version.copy("plugin.wasm", &wasm);
+    version.copy("manifest.json", &manifest.to_json().unwrap());
+
+    let registry = Registry::open_on(io, root.path().join(STORE), WORLD.policy()).unwrap();
+    let outcome = registry.install(&manifest, &wasm).unwrap();
+    assert_eq!(outcome, InstallOutcome::AlreadyInstalled);
+    let mut states = HashSet::new();
+    for renames in [Renames::Whole, Renames::InHalves] {
+        model::after_power_cut(&recorder.log(), 0, renames, |tree| _ = states.insert(tree));
+    }
+    let acknowledged = Contents::default().after(Install("1.0.0", 'a'));
+    for tree in states {
+        assert_eq!(look_at(&tree), acknowledged);
+    }
 }
 
 #[test]

@@ -360,6 +360,16 @@ fn remove_tree(
 }
 
 #[cfg(test)]
+impl Dir {
+    /// Writes a new file as other programs do, without waiting for the disk.
+    pub(crate) fn copy(&self, name: &str, bytes: &[u8]) {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = self.open(name, flags, Mode::from_raw_mode(0o644)).unwrap();
+        self.io.write(&File::from(fd), bytes).unwrap();
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::io::System;

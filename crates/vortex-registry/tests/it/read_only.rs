@@ -60,13 +60,13 @@ fn a_read_only_mount_is_read_and_not_written() {
         command
     };
     // As root, or as one who is root among his own mounts.
-    let works = |flag: &&str| {
+    let works = |flag: &&'static str| {
         let probe = mounting(flag)
             .args(["sh", "-c", "! touch \"$STORE\"/probe"])
             .output();
         probe.is_ok_and(|probe| probe.status.success())
     };
-    if let Some(flag) = ["-m", "-rm"].iter().find(works) {
+    if let Some(flag) = ["-m", "-rm"].into_iter().find(works) {
         let mut command = mounting(flag);
         command.arg(std::env::current_exe().unwrap());
         let output = as_child(&mut command, TEST, fixture.temp.path()).output();
