@@ -55,14 +55,16 @@ impl Registry {
         let staging = Staging::open(&store, &lock)?;
         if let Some(plugin) = self.find_same(&store, manifest, wasm)? {
             // Whoever has put it there may have been killed before it was on the disk.
-            if let Ok(Some(version)) = plugin.subdir(&version_dir) {
-                version.sync_file(layout::WASM)?;
-                version.sync_file(layout::MANIFEST)?;
-                version.sync()?;
+            let version = plugin
+                .subdir(&version_dir)
+                .map_err(|fault| fault.of(&manifest.name, &manifest.version))?
+                .ok_or_else(|| RegistryError::not_found(&manifest.name, &manifest.version))?;
+            version.sync_file(layout::WASM)?;
+            version.sync_file(layout::MANIFEST)?;
+            for dir in [&version, &plugin, &store] {
+                dir.sync()?;
             }
-            plugin.sync()?;
             staging.sync()?;
-            store.sync()?;
             return Ok(InstallOutcome::AlreadyInstalled);
         }
         let staged = staging.reserve()?;

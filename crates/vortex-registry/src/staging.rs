@@ -10,6 +10,9 @@ use crate::error::RegistryError;
 use crate::layout;
 use crate::lock::StoreLock;
 
+/// How many names are held at a time while the area is swept.
+const SWEEP_CHUNK: usize = 1024;
+
 /// The staging area, swept: what lies in it is by a writer that did not finish.
 #[derive(Debug)]
 pub(crate) struct Staging {
@@ -71,17 +74,20 @@ impl Staging {
 
 /// Empties the area.
 fn sweep(dir: &Dir) -> Result<(), RegistryError> {
-    let (litter, _) = dir.names(usize::MAX)?;
-    if !litter.is_empty() {
+    loop {
+        let (litter, is_more) = dir.names(SWEEP_CHUNK)?;
+        if litter.is_empty() {
+            return Ok(());
+        }
         // What was moved here, by somebody who was killed, must not come back
         // after a power cut without its files.
         dir.sync()?;
-    }
-    for name in litter {
+        let removed = litter.iter().filter(|name| dir.remove_tree(name).is_ok());
         // What cannot be removed is in nobody's way: readers do not look here.
-        let _ = dir.remove_tree(&name);
+        if removed.count() == 0 || !is_more {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// A place in the staging area.
