@@ -2,7 +2,7 @@
 //!
 //! Each scenario runs on a directory whose every change is recorded, once
 //! undisturbed, and then again and again with another step failing: that one
-//! alone, or all from there on, which is a disk that stays full and a process
+//! alone, it and the next one, or all from there on, which is a disk that stays full and a process
 //! that has been killed. What failed is then done once more, by another
 //! process as it were. After each change the power may be cut: every state that
 //! the disk may then be in is laid out, opened, and looked at.
@@ -159,12 +159,16 @@ impl Scenario {
         scenario.cut_power(&undisturbed, None);
         let mut logs = HashSet::from([model::without_chance(&undisturbed.log)]);
         for step in 0..steps {
-            for errno in [Errno::IO, Errno::NOSPC] {
-                for fault in [Fault::Once(step, errno), Fault::From(step, errno)] {
-                    let run = scenario.run(Some(fault));
-                    if logs.insert(model::without_chance(&run.log)) {
-                        scenario.cut_power(&run, Some(fault));
-                    }
+            for fault in [
+                Fault::Once(step, Errno::IO),
+                Fault::Once(step, Errno::NOSPC),
+                Fault::Twice(step, Errno::IO),
+                Fault::From(step, Errno::IO),
+                Fault::From(step, Errno::NOSPC),
+            ] {
+                let run = scenario.run(Some(fault));
+                if logs.insert(model::without_chance(&run.log)) {
+                    scenario.cut_power(&run, Some(fault));
                 }
             }
         }

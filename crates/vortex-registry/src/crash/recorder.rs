@@ -72,6 +72,8 @@ impl fmt::Debug for Change {
 pub(super) enum Fault {
     /// This one alone.
     Once(usize, Errno),
+    /// This one and the next one, which may be there to undo the damage.
+    Twice(usize, Errno),
     /// This one and all that follow: the disk stays full, or the process has
     /// been killed, for then nothing happens any more either.
     From(usize, Errno),
@@ -132,15 +134,20 @@ impl Recorder {
         let step = state.steps - 1;
         match state.fault {
             Some(Fault::Once(at, errno)) if step == at => Err(errno),
+            Some(Fault::Twice(at, errno)) if step == at || step == at + 1 => Err(errno),
             Some(Fault::From(at, errno)) if step >= at => Err(errno),
             _ => Ok(state),
         }
     }
 
-    /// Whether the last step was the first to fail.
+    /// Whether the last step failed while the process was still alive.
     fn has_just_failed(&self) -> bool {
         let state = self.state();
-        matches!(state.fault, Some(Fault::Once(at, _) | Fault::From(at, _)) if state.steps == at + 1)
+        match state.fault {
+            Some(Fault::Once(at, _) | Fault::From(at, _)) => state.steps == at + 1,
+            Some(Fault::Twice(at, _)) => state.steps == at + 1 || state.steps == at + 2,
+            Some(Fault::Locks(_)) | None => false,
+        }
     }
 }
 
