@@ -10,6 +10,7 @@ mod fixtures;
 mod fuzz;
 mod mutants;
 mod process;
+mod rounds;
 mod test;
 mod tidy;
 mod toolchain;
@@ -25,6 +26,8 @@ Usage: cargo xtask <task>
                      build the guests under tests/fixtures into <target>/fixtures
   test [ARGS…]       fixtures, servers, then `cargo test --workspace ARGS…`
   bench [GROUP…]     fixtures, then the benchmarks, into <target>/bench/summary.json
+  crash [ROUNDS]     kill writers of a plugin store, 10,000 unless told otherwise
+  storm [ROUNDS]     32 processes on one store, 1,000 rounds each unless told otherwise
   demo               fixtures and examples, then a gateway with plugins, end to end
   fuzz [TARGET…] [--seconds N]
                      the registry's parsers under libFuzzer, 60 s each
@@ -55,6 +58,8 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         "bench" => bench::run(rest),
         "fuzz" => fuzz::run(rest),
         "mutants" => mutants::run(rest),
+        "crash" => rounds::run(&rounds::CRASH, rest),
+        "storm" => rounds::run(&rounds::STORM, rest),
         "demo" => {
             no_arguments(rest)?;
             demo::run()

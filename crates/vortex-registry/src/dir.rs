@@ -4,21 +4,32 @@
 //! was checked is what is used, whoever else can write to the store. Only the
 //! path of the store itself is the operator's own and may lead through symlinks.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Defect, RegistryError};
+use crate::io::Io;
 use crate::name::PluginName;
 use crate::version::VersionSelector;
 
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+/// How files are opened for reading: without blocking, since opening a fifo
+/// would wait for a writer.
+const FILE: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
 /// How deep a tree may be that is to be removed. A version is one level deep;
@@ -52,15 +63,17 @@ impl Fault {
 /// An open directory. The path serves messages alone.
 #[derive(Debug)]
 pub(crate) struct Dir {
+    io: Arc<dyn Io>,
     fd: OwnedFd,
     path: PathBuf,
 }
 
 impl Dir {
     /// Opens the store, unless there is none.
-    pub(crate) fn open_store(path: &Path) -> Result<Option<Self>, RegistryError> {
-        match rustix::fs::open(path, DIRECTORY, Mode::empty()) {
+    pub(crate) fn open_store(io: &Arc<dyn Io>, path: &Path) -> Result<Option<Self>, RegistryError> {
+        match io.open(CWD, path, DIRECTORY, Mode::empty()) {
             Ok(fd) => Ok(Some(Self {
+                io: Arc::clone(io),
                 fd,
                 path: path.to_owned(),
             })),
@@ -70,28 +83,38 @@ impl Dir {
     }
 
     /// Opens the store, and makes it first if there is none.
-    pub(crate) fn create_store(path: &Path) -> Result<Self, RegistryError> {
-        if let Some(store) = Self::open_store(path)? {
+    pub(crate) fn create_store(io: &Arc<dyn Io>, path: &Path) -> Result<Self, RegistryError> {
+        if let Some(store) = Self::open_store(io, path)? {
             return Ok(store);
         }
-        let create = "create the plugin store";
-        std::fs::create_dir_all(path).map_err(|e| RegistryError::write(create, path, e))?;
-        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty())
-            && let Some(parent) = Self::open_store(parent)?
-        {
-            parent.sync()?;
+        let error = |errno| RegistryError::write("create the plugin store", path, errno);
+        create_dirs(&**io, path).map_err(error)?;
+        Self::open_store(io, path)?.ok_or_else(|| error(Errno::NOENT))
+    }
+
+    /// Waits until the way from the root to the store is on the disk: a store
+    /// that cannot be found after a power cut has lost all that is in it.
+    pub(crate) fn sync_ancestors(&self) -> Result<(), RegistryError> {
+        let error = |path: &Path, e: io::Error| RegistryError::write("sync", path, e);
+        let real = std::fs::canonicalize(&self.path).map_err(|e| error(&self.path, e))?;
+        for ancestor in real.ancestors().skip(1) {
+            let synced = self
+                .io
+                .open(CWD, ancestor, DIRECTORY, Mode::empty())
+                .and_then(|dir| self.io.sync(dir.as_fd()));
+            match synced {
+                // Not made by this user, or not the kind of directory that is kept.
+                Ok(()) | Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::INVAL) => {}
+                Err(errno) => return Err(error(ancestor, errno.into())),
+            }
         }
-        Self::open_store(path)?
-            .ok_or_else(|| RegistryError::write(create, path, io::ErrorKind::NotFound))
+        Ok(())
     }
 
     /// Opens a directory in this one, unless there is nothing of that name.
     pub(crate) fn subdir(&self, name: &str) -> Result<Option<Self>, Fault> {
-        match rustix::fs::openat(&self.fd, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
-            Ok(fd) => Ok(Some(Self {
-                fd,
-                path: self.path.join(name),
-            })),
+        match self.open_dir(name) {
+            Ok(dir) => Ok(Some(dir)),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::LOOP | Errno::NOTDIR) => Err(Fault::Defect(Defect::NotADirectory {
                 file: name.to_owned(),
@@ -107,37 +130,39 @@ impl Dir {
         mode: u32,
     ) -> Result<(Self, bool), RegistryError> {
         let error = |errno| self.write_error("create", name, errno);
-        let created = match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode)) {
+        let mode = Mode::from_raw_mode(mode);
+        let created = match self.io.create_dir(self.fd.as_fd(), name.as_ref(), mode) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(errno) => return Err(error(errno)),
         };
-        let flags = DIRECTORY | OFlags::NOFOLLOW;
-        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map_err(error)?;
+        let dir = self.open_dir(name).map_err(error)?;
         if created {
             // The umask of the process shall not decide who can read the store.
-            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(error)?;
+            self.io.set_mode(dir.fd.as_fd(), mode).map_err(error)?;
         }
-        let path = self.path.join(name);
-        Ok((Self { fd, path }, created))
+        Ok((dir, created))
+    }
+
+    fn open_dir(&self, name: &str) -> Result<Self, Errno> {
+        let flags = DIRECTORY | OFlags::NOFOLLOW;
+        let fd = self.open(name, flags, Mode::empty())?;
+        Ok(Self {
+            io: Arc::clone(&self.io),
+            fd,
+            path: self.path.join(name),
+        })
+    }
+
+    fn open(&self, name: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+        self.io.open(self.fd.as_fd(), name.as_ref(), flags, mode)
     }
 
     /// The names in this directory, and whether there are more than `limit`.
     pub(crate) fn names(&self, limit: usize) -> Result<(Vec<CString>, bool), RegistryError> {
-        let error = |errno| RegistryError::read("list", &self.path, errno);
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(error)? {
-            let entry = entry.map_err(error)?;
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            if names.len() == limit {
-                return Ok((names, true));
-            }
-            names.push(name.to_owned());
-        }
-        Ok((names, false))
+        self.io
+            .names(self.fd.as_fd(), limit)
+            .map_err(|errno| RegistryError::read("list", &self.path, errno))
     }
 
     /// Reads a whole file of at most `limit` bytes.
@@ -148,10 +173,7 @@ impl Dir {
                 file: name.to_owned(),
             })
         };
-        // Without blocking, since opening a fifo would wait for a writer.
-        let flags =
-            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+        let file = match self.open(name, FILE, Mode::empty()) {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT) => {
                 return Err(Fault::Defect(Defect::MissingFile {
@@ -162,15 +184,15 @@ impl Dir {
             Err(Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Err(not_a_file()),
             Err(errno) => return Err(system(errno)),
         };
-        let stat = rustix::fs::fstat(&file).map_err(system)?;
+        let stat = self.io.stat(file.as_fd()).map_err(system)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(not_a_file());
         }
         // The size only helps to set room aside: the file may grow meanwhile.
         let expected = u64::try_from(stat.st_size).unwrap_or(0).min(limit);
         let mut bytes = Vec::with_capacity(expected as usize + 1);
-        file.take(limit.saturating_add(1))
-            .read_to_end(&mut bytes)
+        self.io
+            .read(&file, limit.saturating_add(1), &mut bytes)
             .map_err(|e| Fault::System(self.read_error("read", name, e)))?;
         if bytes.len() as u64 > limit {
             return Err(Fault::Defect(Defect::TooLarge { file: name, limit }));
@@ -182,17 +204,21 @@ impl Dir {
     pub(crate) fn write_new(&self, name: &str, bytes: &[u8]) -> Result<(), RegistryError> {
         let mode = Mode::from_raw_mode(0o644);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.fd, name, flags, mode)
+        let fd = self
+            .open(name, flags, mode)
             .map_err(|e| self.write_error("create", name, e))?;
-        rustix::fs::fchmod(&fd, mode).map_err(|e| self.write_error("set the mode of", name, e))?;
-        let mut file = File::from(fd);
-        file.write_all(bytes)
-            .and_then(|()| file.sync_all())
+        self.io
+            .set_mode(fd.as_fd(), mode)
+            .map_err(|e| self.write_error("set the mode of", name, e))?;
+        let file = File::from(fd);
+        self.io
+            .write(&file, bytes)
+            .and_then(|()| Ok(self.io.sync(file.as_fd())?))
             .map_err(|e| self.write_error("write", name, e))
     }
 
     /// Opens a regular file for locking, and makes it first if there is none.
-    pub(crate) fn open_lock(&self, name: &str) -> Result<File, RegistryError> {
+    pub(crate) fn open_lock(&self, name: &str) -> Result<OwnedFd, RegistryError> {
         // The owner alone may open it, since whoever can open it can hold the lock for ever.
         let mode = Mode::from_raw_mode(0o600);
         let flags = OFlags::RDWR
@@ -201,40 +227,68 @@ impl Dir {
             | OFlags::NONBLOCK
             | OFlags::NOCTTY
             | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.fd, name, flags, mode)
-            .map_err(|e| self.write_error("open", name, e))?;
-        Ok(File::from(fd))
+        self.open(name, flags, mode)
+            .map_err(|e| self.write_error("open", name, e))
     }
 
     /// Waits until the names in this directory are on the disk.
     pub(crate) fn sync(&self) -> Result<(), RegistryError> {
-        rustix::fs::fsync(&self.fd).map_err(|e| RegistryError::write("sync", &self.path, e))
+        self.io
+            .sync(self.fd.as_fd())
+            .map_err(|e| RegistryError::write("sync", &self.path, e))
+    }
+
+    /// Waits until the bytes of a file are on the disk, whoever has written them.
+    pub(crate) fn sync_file(&self, name: &str) -> Result<(), RegistryError> {
+        self.open(name, FILE, Mode::empty())
+            .and_then(|file| self.io.sync(file.as_fd()))
+            .map_err(|e| self.write_error("sync", name, e))
     }
 
     /// Moves an entry into another directory, where it replaces nothing.
     pub(crate) fn rename(&self, name: &str, to: &Self, to_name: &str) -> Result<(), Errno> {
-        rustix::fs::renameat_with(&self.fd, name, &to.fd, to_name, RenameFlags::NOREPLACE)
+        self.move_to(name, to, to_name, RenameFlags::NOREPLACE)
     }
 
     /// Moves a file into another directory, in the place of what is there.
     pub(crate) fn replace(&self, name: &str, to: &Self, to_name: &str) -> Result<(), Errno> {
-        rustix::fs::renameat(&self.fd, name, &to.fd, to_name)
+        self.move_to(name, to, to_name, RenameFlags::empty())
+    }
+
+    fn move_to(
+        &self,
+        name: &str,
+        to: &Self,
+        to_name: &str,
+        flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        let from = (self.fd.as_fd(), name.as_ref());
+        self.io
+            .rename(from, (to.fd.as_fd(), to_name.as_ref()), flags)
     }
 
     /// Removes an empty directory.
     pub(crate) fn remove_empty_dir(&self, name: &str) -> Result<(), Errno> {
-        rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
+        self.io
+            .remove(self.fd.as_fd(), name.as_ref(), AtFlags::REMOVEDIR)
     }
 
     /// Removes an entry with all that is below it. A symlink is removed itself.
     pub(crate) fn remove_tree(&self, name: &CStr) -> Result<(), Errno> {
-        remove_tree(&self.fd, name, MAX_DEPTH)
+        remove_tree(&*self.io, self.fd.as_fd(), name, MAX_DEPTH)
+    }
+
+    /// The operating system, as this directory sees it.
+    pub(crate) fn io(&self) -> &dyn Io {
+        &*self.io
     }
 
     /// Whether both are handles of the same directory.
     pub(crate) fn is_same(&self, other: &Self) -> Result<bool, RegistryError> {
         let stat = |dir: &Self| {
-            rustix::fs::fstat(&dir.fd).map_err(|e| RegistryError::read("stat", &dir.path, e))
+            dir.io
+                .stat(dir.fd.as_fd())
+                .map_err(|e| RegistryError::read("stat", &dir.path, e))
         };
         let (a, b) = (stat(self)?, stat(other)?);
         Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
@@ -263,41 +317,71 @@ impl Dir {
     }
 }
 
-fn remove_tree(parent: impl AsFd, name: &CStr, depth: usize) -> Result<(), Errno> {
-    let parent = parent.as_fd();
-    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+/// Makes a directory, and those above it that are missing.
+fn create_dirs(io: &dyn Io, path: &Path) -> Result<(), Errno> {
+    let mode = Mode::from_raw_mode(0o777);
+    match io.create_dir(CWD, path, mode) {
+        Err(Errno::NOENT) => {
+            let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+            create_dirs(io, parent.ok_or(Errno::NOENT)?)?;
+            io.create_dir(CWD, path, mode)
+        }
+        other => other,
+    }
+    .or_else(|errno| match errno {
+        // Somebody else has just made it.
+        Errno::EXIST => Ok(()),
+        errno => Err(errno),
+    })
+}
+
+fn remove_tree(
+    io: &dyn Io,
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    depth: usize,
+) -> Result<(), Errno> {
+    let path = Path::new(OsStr::from_bytes(name.to_bytes()));
+    match io.remove(parent, path, AtFlags::empty()) {
         Err(Errno::ISDIR | Errno::PERM) if depth > 0 => {}
         other => return other,
     }
-    let dir = rustix::fs::openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+    let dir = io.open(parent, path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
     loop {
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&dir)? {
-            let entry = entry?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                names.push(entry.file_name().to_owned());
-            }
-            if names.len() == REMOVE_CHUNK {
-                break;
-            }
-        }
+        let (names, _) = io.names(dir.as_fd(), REMOVE_CHUNK)?;
         if names.is_empty() {
             break;
         }
         for name in &names {
-            remove_tree(&dir, name, depth - 1)?;
+            remove_tree(io, dir.as_fd(), name, depth - 1)?;
         }
     }
-    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+    io.remove(parent, path, AtFlags::REMOVEDIR)
+}
+
+#[cfg(test)]
+impl Dir {
+    /// Writes a new file as other programs do, without waiting for the disk.
+    pub(crate) fn copy(&self, name: &str, bytes: &[u8]) {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = self.open(name, flags, Mode::from_raw_mode(0o644)).unwrap();
+        self.io.write(&File::from(fd), bytes).unwrap();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::System;
+
+    fn open(path: &Path) -> Dir {
+        let io: Arc<dyn Io> = Arc::new(System);
+        Dir::open_store(&io, path).unwrap().unwrap()
+    }
 
     fn opened() -> (tempfile::TempDir, Dir) {
         let temp = tempfile::tempdir().unwrap();
-        let dir = Dir::open_store(temp.path()).unwrap().unwrap();
+        let dir = open(temp.path());
         (temp, dir)
     }
 
@@ -315,7 +399,7 @@ mod tests {
     /// A file of procfs says that it is empty and is not.
     #[test]
     fn the_size_in_the_metadata_is_not_believed() {
-        let dir = Dir::open_store(Path::new("/proc/self")).unwrap().unwrap();
+        let dir = open(Path::new("/proc/self"));
         assert!(matches!(
             dir.read("status", 16),
             Err(Fault::Defect(Defect::TooLarge { .. }))

@@ -236,6 +236,15 @@ pub enum RegistryError {
         source: io::Error,
     },
 
+    /// The file system of the store has no file locks, so nothing may be written.
+    #[error("the file system of {} has no file locks, without which writers would undo each other's work: put the plugin store on one that has", path.display())]
+    NoLocks {
+        /// The store.
+        path: PathBuf,
+        /// The answer of the operating system.
+        source: io::Error,
+    },
+
     /// The operating system failed.
     #[error("could not {action} {}", path.display())]
     Io {

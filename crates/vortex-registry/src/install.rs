@@ -50,10 +50,21 @@ impl Registry {
         self.check_size(manifest, layout::WASM, wasm.len(), wasm_limit)?;
         self.with_authority(|authority| admit(authority, manifest, wasm))?;
 
-        let store = Dir::create_store(&self.path)?;
+        let store = Dir::create_store(&self.io, &self.path)?;
         let lock = StoreLock::acquire(&store)?;
         let staging = Staging::open(&store, &lock)?;
-        if self.compare(&store, manifest, wasm)? == Existing::Same {
+        if let Some(plugin) = self.find_same(&store, manifest, wasm)? {
+            // Whoever has put it there may have been killed before it was on the disk.
+            let version = plugin
+                .subdir(&version_dir)
+                .map_err(|fault| fault.of(&manifest.name, &manifest.version))?
+                .ok_or_else(|| RegistryError::not_found(&manifest.name, &manifest.version))?;
+            version.sync_file(layout::WASM)?;
+            version.sync_file(layout::MANIFEST)?;
+            for dir in [&version, &plugin, &store] {
+                dir.sync()?;
+            }
+            staging.sync()?;
             return Ok(InstallOutcome::AlreadyInstalled);
         }
         let staged = staging.reserve()?;
@@ -93,23 +104,24 @@ impl Registry {
         Ok(())
     }
 
-    /// Compares the version with what the store has.
-    fn compare(
+    /// The directory of the plugin, if it has this version with the same
+    /// contents; nothing, if it has nothing that is in the way.
+    fn find_same(
         &self,
         store: &Dir,
         manifest: &PluginManifest,
         wasm: &[u8],
-    ) -> Result<Existing, RegistryError> {
+    ) -> Result<Option<Dir>, RegistryError> {
         let PluginManifest { name, version, .. } = manifest;
         let plugin = match store.subdir(layout::plugin_dir(name)) {
             Ok(Some(plugin)) => plugin,
-            Ok(None) => return Ok(Existing::Nothing),
+            Ok(None) => return Ok(None),
             Err(Fault::Defect(_)) => return Err(conflict(manifest)),
             Err(Fault::System(error)) => return Err(error),
         };
         match self.read(&plugin, name, version) {
             Ok(Found::Version(found)) if (&found.manifest, &*found.wasm) == (manifest, wasm) => {
-                return Ok(Existing::Same);
+                return Ok(Some(plugin));
             }
             Ok(Found::Version(_)) | Err(RegistryError::Corrupt { .. }) => {
                 return Err(conflict(manifest));
@@ -131,15 +143,9 @@ impl Registry {
                     limit: self.limits.directory_entries,
                 })
             }
-            None => Ok(Existing::Nothing),
+            None => Ok(None),
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Existing {
-    Nothing,
-    Same,
 }
 
 /// The version that differs from the one given in build metadata alone.

@@ -41,6 +41,8 @@
 mod bounded;
 mod clock;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod devices;
 mod digest;
 mod dir;
@@ -48,6 +50,7 @@ mod dsse;
 mod error;
 mod index;
 mod install;
+mod io;
 mod json;
 mod key;
 mod keyring;

@@ -78,7 +78,7 @@ impl Registry {
 
     fn list_under(&self, authority: Authority<'_>) -> Result<Vec<ListEntry>, RegistryError> {
         let mut entries = Vec::new();
-        let Some(store) = Dir::open_store(&self.path)? else {
+        let Some(store) = Dir::open_store(&self.io, &self.path)? else {
             return Ok(entries);
         };
         let mut names = self.names(&store)?;

@@ -1,6 +1,9 @@
 //! The lock that writers hold.
 
-use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::dir::Dir;
 use crate::error::RegistryError;
@@ -11,17 +14,36 @@ use crate::layout;
 /// The operating system gives it back when the holder ends, in whatever way.
 /// The file stays: were it removed, two writers could each hold a lock of their
 /// own, one on the old file and one on the new.
+///
+/// Where the file system knows no locks there is no writing: it would mean that
+/// two writers could undo each other's work.
 #[derive(Debug)]
 pub(crate) struct StoreLock {
-    _file: File,
+    _file: OwnedFd,
 }
 
 impl StoreLock {
     /// Waits until nobody else writes.
     pub(crate) fn acquire(store: &Dir) -> Result<Self, RegistryError> {
         let file = store.open_lock(layout::LOCK)?;
-        file.lock()
-            .map_err(|e| store.write_error("lock", layout::LOCK, e))?;
-        Ok(Self { _file: file })
+        let locked = store.io().lock(file.as_fd(), FlockOperation::LockExclusive);
+        match locked {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(errno @ (Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)) => {
+                Err(RegistryError::NoLocks {
+                    path: store.path().to_owned(),
+                    source: errno.into(),
+                })
+            }
+            Err(errno) => Err(store.write_error("lock", layout::LOCK, errno)),
+        }
+    }
+
+    /// Takes the lock if nobody has it.
+    pub(crate) fn try_acquire(store: &Dir) -> Option<Self> {
+        let file = store.open_lock(layout::LOCK).ok()?;
+        let operation = FlockOperation::NonBlockingLockExclusive;
+        store.io().lock(file.as_fd(), operation).ok()?;
+        Some(Self { _file: file })
     }
 }

@@ -11,11 +11,13 @@ use crate::digest::Digest;
 use crate::dir::{Dir, Fault};
 use crate::error::{Defect, RegistryError};
 use crate::index::Seen;
+use crate::io::{Io, System};
 use crate::layout;
 use crate::limits::Limits;
 use crate::manifest::PluginManifest;
 use crate::name::PluginName;
 use crate::policy::Policy;
+use crate::staging::Staging;
 use crate::verify::{Authority, Candidate, Loaded, MustStop, Unverified, Verified};
 use crate::verify::{judge_loaded, verify, verify_permissive};
 use crate::version::VersionSelector;
@@ -42,6 +44,7 @@ const MAX_ATTEMPTS: usize = 64;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Registry {
+    pub(crate) io: Arc<dyn Io>,
     pub(crate) path: PathBuf,
     pub(crate) policy: Policy,
     pub(crate) limits: Limits,
@@ -52,16 +55,28 @@ pub struct Registry {
 impl Registry {
     /// Opens a store with the default [`Limits`].
     ///
-    /// Nothing is created. A store that does not exist is empty, and is made by
-    /// the first [`install`](Self::install).
+    /// No store is created. One that does not exist is empty, and is made by
+    /// the first [`install`](Self::install). What a writer that was killed has
+    /// left behind is swept, if nobody writes just now and this process may.
     ///
     /// # Errors
     ///
     /// [`RegistryError::Io`] when the path is no directory or cannot be opened.
     pub fn open(path: impl Into<PathBuf>, policy: Policy) -> Result<Self, RegistryError> {
-        let path = path.into();
-        Dir::open_store(&path)?;
+        Self::open_on(Arc::new(System), path.into(), policy)
+    }
+
+    /// Opens a store on an operating system that need not be the real one.
+    pub(crate) fn open_on(
+        io: Arc<dyn Io>,
+        path: PathBuf,
+        policy: Policy,
+    ) -> Result<Self, RegistryError> {
+        if let Some(store) = Dir::open_store(&io, &path)? {
+            Staging::sweep_if_idle(&store);
+        }
         Ok(Self {
+            io,
             path,
             policy,
             limits: Limits::default(),
@@ -227,7 +242,7 @@ impl Registry {
     ) -> Result<Candidate, RegistryError> {
         let not_found = || RegistryError::not_found(name, selector.clone());
         for _ in 0..MAX_ATTEMPTS {
-            let store = Dir::open_store(&self.path)?.ok_or_else(not_found)?;
+            let store = Dir::open_store(&self.io, &self.path)?.ok_or_else(not_found)?;
             let plugin = store
                 .subdir(layout::plugin_dir(name))
                 .map_err(|fault| fault.of(name, selector.clone()))?

@@ -25,7 +25,7 @@ impl Registry {
         let not_found = || RegistryError::not_found(name, version);
         let version_dir = layout::version_dir(version)?;
         let plugin_dir = layout::plugin_dir(name);
-        let store = Dir::open_store(&self.path)?.ok_or_else(not_found)?;
+        let store = Dir::open_store(&self.io, &self.path)?.ok_or_else(not_found)?;
         let lock = StoreLock::acquire(&store)?;
         let staging = Staging::open(&store, &lock)?;
         let staged = staging.reserve()?;

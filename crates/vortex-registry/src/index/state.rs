@@ -100,7 +100,7 @@ impl Registry {
             let expires = given.expires;
             return Err(IndexDefect::Freeze { expires, now }.into());
         }
-        let store = Dir::create_store(&self.path)?;
+        let store = Dir::create_store(&self.io, &self.path)?;
         let lock = StoreLock::acquire(&store)?;
         let mark = Mark::of(&given, bytes);
         for seen in [self.seen.mark(), read_mark(&store)?].into_iter().flatten() {
@@ -153,7 +153,7 @@ impl Registry {
         }
         // The marks first: an update in the meantime can only make the index newer.
         let in_memory = self.seen.mark();
-        let store = Dir::open_store(&self.path)?;
+        let store = Dir::open_store(&self.io, &self.path)?;
         let on_disk = match &store {
             Some(store) => read_mark(store)?,
             None => None,

@@ -117,6 +117,19 @@ fn litter_in_staging_is_invisible_and_swept() {
         .remove(&name("redirect"), &"2.0.0".parse().unwrap())
         .unwrap();
     assert!(is_empty());
+
+    litter(1);
+    for i in 0..2_500 {
+        fs::write(fixture.path(&format!(".staging/{i}")), b"").unwrap();
+    }
+    // While somebody writes it may be his, and opening does not wait for him.
+    let lock = fs::File::open(fixture.path(".lock")).unwrap();
+    lock.lock().unwrap();
+    fixture.under(fixture.registry.policy().clone());
+    assert!(!is_empty());
+    drop(lock);
+    fixture.under(fixture.registry.policy().clone());
+    assert!(is_empty());
 }
 
 #[test]

@@ -78,6 +78,58 @@ pub(crate) fn signed(manifest: PluginManifest, key: &PrivateKey) -> PluginManife
     manifest.sign(WASM, release, &[key]).unwrap()
 }
 
+/// One of many modules that differ in all their bytes and in their size.
+pub(crate) fn variant(number: u8) -> Vec<u8> {
+    let rest = vec![number; 4096 + 1024 * usize::from(number)];
+    [WASM, &rest].concat()
+}
+
+/// A manifest for that module, which says which one it is.
+pub(crate) fn variant_manifest(
+    name: &str,
+    version: &str,
+    number: u8,
+    key: &PrivateKey,
+) -> PluginManifest {
+    let wasm = variant(number);
+    let mut manifest =
+        PluginManifest::new(name.parse().unwrap(), version.parse().unwrap(), [], &wasm);
+    manifest.description = number.to_string();
+    let release = Release {
+        abi: 1,
+        seq: 1,
+        released_at: 1_750_000_000,
+    };
+    manifest.sign(&wasm, release, &[key]).unwrap()
+}
+
+/// A directory in memory, where there is such a thing: a process that is killed
+/// leaves behind what it has written, synced or not, so that nothing is lost by it.
+pub(crate) fn memory_dir() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
+/// How many rounds a test makes: the number that the environment gives, or this one.
+pub(crate) fn rounds(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |rounds| rounds.parse().unwrap())
+}
+
+/// Numbers that can be had again (xorshift); the first must not be 0.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        (self.next() >> 11) % limit
+    }
+}
+
 pub(crate) fn name(name: &str) -> PluginName {
     name.parse().unwrap()
 }
