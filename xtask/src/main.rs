@@ -6,6 +6,8 @@
 mod bench;
 mod demo;
 mod fixtures;
+mod install;
+mod languages;
 mod process;
 mod test;
 mod tidy;
@@ -21,6 +23,9 @@ Usage: cargo xtask <task>
                      build the guests under tests/fixtures into <target>/fixtures
   test [ARGS…]       fixtures, then `cargo test --workspace ARGS…`
   bench [GROUP…]     fixtures, then the benchmarks, into <target>/bench/summary.json
+  languages [--published]
+                     the same plugin from other compilers, which it installs, and
+                     how near each comes to the caps; or modules that others published
   demo               fixtures and examples, then a gateway with plugins, end to end
   tidy               check what no compiler checks: layering, size, leftovers
   help               print this
@@ -46,6 +51,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         "fixtures" => fixtures::run(rest),
         "test" => test::run(rest),
         "bench" => bench::run(rest),
+        "languages" => languages::run(rest),
         "demo" => {
             no_arguments(rest)?;
             demo::run()

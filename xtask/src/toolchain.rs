@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::process;
+use crate::{install, process};
 
 /// What guests are built for.
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
@@ -179,27 +179,7 @@ fn debian_installed() -> bool {
 }
 
 fn install_debian() -> Result<()> {
-    if process::in_path("apt-get").is_none() {
-        bail!("there is no apt-get");
-    }
-    if process::output("id", &["-u"]).as_deref() != Some("0") {
-        bail!(
-            "{} are not installed, and only root may",
-            DEBIAN_PACKAGES.join(", ")
-        );
-    }
-    println!("fixtures: apt-get install {}", DEBIAN_PACKAGES.join(" "));
-    let apt_get = |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive");
-        process::run_bounded(&mut command, Duration::from_secs(600))
-    };
-    apt_get(&["update", "-qq"])?;
-    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
-    install.extend(DEBIAN_PACKAGES);
-    apt_get(&install)?;
+    install::debian(&DEBIAN_PACKAGES)?;
     if !debian_installed() {
         bail!("apt-get installed no complete toolchain");
     }

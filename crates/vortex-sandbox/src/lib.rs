@@ -45,6 +45,7 @@ mod wasm_hook;
 pub use config::RuntimeConfig;
 pub use error::SandboxError;
 pub use module::limits::ModuleLimits;
+pub use module::report::ModuleReport;
 pub use module::validate::ExportType;
 pub use plugin::{Plugin, PluginInstance, PluginStats};
 pub use runtime::Runtime;

@@ -3,4 +3,5 @@
 pub(crate) mod compile;
 pub(crate) mod function;
 pub(crate) mod limits;
+pub(crate) mod report;
 pub(crate) mod validate;
