@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use vortex_sandbox::{ModuleLimits, Runtime, RuntimeConfig, SandboxError};
+use vortex_sandbox::{ModuleLimits, ModuleReport, Runtime, RuntimeConfig, SandboxError};
 
 use crate::util::{assert_fails, runtime, wat, within};
 
@@ -383,4 +383,69 @@ fn only_locals_that_outlive_their_block_are_merged() {
             }
         );
     }
+}
+
+/// A report says all that loading would have said one after the other.
+#[test]
+fn a_report_has_every_objection() {
+    let text = format!(
+        r#"(module (import "env" "f" (func)) (memory 2000) (table 1 funcref)
+             (func (drop (table.size 0)) (drop (table.size 0)) {}))"#,
+        "(block)".repeat(10_001)
+    );
+    let report = ModuleReport::of(&wat(&text), &RuntimeConfig::default()).unwrap();
+    assert_eq!(report.used.blocks, 10_001);
+    assert!(
+        matches!(
+            &report.objections[..],
+            [
+                SandboxError::Imports { .. },
+                SandboxError::ModuleLimit {
+                    limit: "memory_bytes",
+                    ..
+                },
+                SandboxError::RefusedOperator {
+                    operator: "table.size",
+                    ..
+                },
+                SandboxError::InvalidModule { .. },
+                SandboxError::ModuleLimit {
+                    limit: "blocks",
+                    value: 10_001,
+                    max: 10_000
+                },
+            ]
+        ),
+        "{:?}",
+        report.objections
+    );
+    assert_eq!(report.closest(&ModuleLimits::default()), ("blocks", 1.0001));
+}
+
+/// A report ends at sixteen times a cap, and has nothing to say of what is no module.
+#[test]
+fn a_report_is_bounded() {
+    let of = |blocks: usize| {
+        let config = RuntimeConfig {
+            module: ModuleLimits {
+                blocks: 10,
+                ..ModuleLimits::default()
+            },
+            ..RuntimeConfig::default()
+        };
+        ModuleReport::of(&wat(&function(&"(block)".repeat(blocks))), &config)
+    };
+    assert_eq!(of(160).unwrap().used.blocks, 160);
+    assert_fails!(
+        of(161),
+        SandboxError::ModuleLimit {
+            limit: "blocks",
+            value: 161,
+            max: 160
+        }
+    );
+    assert_fails!(
+        ModuleReport::of(b"\0asm\x01\0\0", &RuntimeConfig::default()),
+        SandboxError::InvalidModule { .. }
+    );
 }
