@@ -339,8 +339,11 @@ fn the_defaults_pass_a_function_of_go() {
         .collect();
     let text = format!(
         r#"(module (memory 1) (func (export "run") (param i32) (result i32) (local i32)
-             (loop {} (br_table {targets} {PLACES} (local.get 0)) {steps}) (local.get 1)))"#,
-        "(block ".repeat(PLACES)
+             (block (loop {} (br_table {targets} {} (local.get 0)) {steps}))
+             (local.get 1)))"#,
+        "(block ".repeat(PLACES),
+        // Past the loop.
+        PLACES + 1
     );
     let runtime = Runtime::new(crate::util::cpu(10_000)).unwrap();
     let plugin = runtime.load("go", &wat(&text)).unwrap();
