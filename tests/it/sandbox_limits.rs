@@ -347,7 +347,7 @@ fn the_defaults_pass_a_function_of_go() {
     );
     let runtime = Runtime::new(crate::util::cpu(10_000)).unwrap();
     let plugin = runtime.load("go", &wat(&text)).unwrap();
-    let mut run = |place: i32| -> i32 { plugin.instance().unwrap().call("run", (place,)).unwrap() };
+    let run = |place: i32| -> i32 { plugin.instance().unwrap().call("run", (place,)).unwrap() };
     assert_eq!((run(0), run(999), run(1_000)), (1_000, 1, 0));
 }
 

@@ -201,11 +201,8 @@ impl Guests {
         let stub = self.dir.join("out/wasi_stub.wasm");
         std::fs::write(&stub, wat::parse_file(dir.join("wasi_stub.wat"))?)
             .with_context(|| format!("cannot write {}", stub.display()))?;
-        for (name, flags) in [
-            ("Go", "-ldflags="),
-            ("Go stripped", "-ldflags=-s -w"),
-            ("Go debug", "-gcflags=all=-N -l"),
-        ] {
+        // What `-ldflags=-s` strips, wasm-merge leaves out by itself.
+        for (name, flags) in [("Go", "-gcflags="), ("Go debug", "-gcflags=all=-N -l")] {
             let reactor = self.dir.join("out/go-reactor.wasm");
             let mut go = self.tool("pypi/bin/go");
             go.current_dir(&dir)

@@ -39,9 +39,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<()> {
-    let (row, rest): (fn(&[u8]) -> Result<Row>, &[String]) = match arguments.split_first() {
-        Some((task, rest)) if task == "call" => (call, rest),
-        Some((task, rest)) if task == "count" => (count, rest),
+    let (row, rest) = match arguments.split_first() {
+        Some((task, rest)) if task == "call" => (call as fn(&[u8]) -> Result<Row>, rest),
+        Some((task, rest)) if task == "count" => (count as _, rest),
         _ => bail!("usage: languages call|count NAME=PATH…"),
     };
     let mut failed = 0;
