@@ -231,7 +231,7 @@ fn compile_bombs_of_loops_and_signatures_are_refused() {
     let branches = format!(
         "(module (memory 1) (func (local{}) {}))",
         " i32".repeat(4_000),
-        "(br_if 0 (local.get 0))".repeat(251)
+        "(br_if 0 (local.get 0))".repeat(1_001)
     );
     let values = " i64".repeat(64);
     let calls = format!(

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use vortex_sandbox::{ModuleLimits, Runtime, RuntimeConfig, SandboxError};
+use vortex_sandbox::{ModuleLimits, ModuleReport, Runtime, RuntimeConfig, SandboxError};
 
 use crate::util::{assert_fails, runtime, wat, within};
 
@@ -41,6 +41,8 @@ const CAPS: &[Cap] = &[
     // The function itself is the first level.
     Cap { name: "nesting", field: |l| &mut l.nesting, max: 5,
           module: |n| function(&format!("{}{}", "(block ".repeat(n - 1), ")".repeat(n - 1))) },
+    Cap { name: "loop_nesting", field: |l| &mut l.loop_nesting, max: 3,
+          module: |n| function(&format!("(loop) (block {}{})", "(block (loop ".repeat(n), "))".repeat(n))) },
     Cap { name: "operand_stack", field: |l| &mut l.operand_stack, max: 5,
           module: |n| function(&format!("{} {}", "local.get 0 ".repeat(n), "drop ".repeat(n))) },
     // Of all tables together; the default target is one of a table's own.
@@ -180,6 +182,10 @@ fn bombs_are_refused_by_default() {
                 function(&format!("{}{}", "(block ".repeat(5_000), ")".repeat(5_000))),
             ),
             (
+                "loop_nesting",
+                function(&format!("{}{}", "(loop ".repeat(513), ")".repeat(513))),
+            ),
+            (
                 "locals",
                 function(&format!("(local {})", "i64 ".repeat(49_000))),
             ),
@@ -272,8 +278,8 @@ fn the_defaults_pass_large_modules() {
     };
     let nested = format!(
         "{} (local.get 0) {}",
-        "(block (result i32) ".repeat(511),
-        ")".repeat(511)
+        "(block (result i32) ".repeat(2_047),
+        ")".repeat(2_047)
     );
     assert_eq!(run(&function(&nested), 7), 7);
     let targets = format!(
@@ -312,4 +318,137 @@ fn the_defaults_pass_large_modules() {
             .collect::<String>()
     );
     assert_eq!((run(&data, 0), run(&data, 65_535)), (1, 0));
+}
+
+/// What Go makes of a function: a loop around a block for each place where it may
+/// be left, and a table that goes back to any of them.
+#[test]
+fn the_defaults_pass_a_function_of_go() {
+    const PLACES: usize = 1_000;
+    let targets: String = (0..PLACES).map(|place| format!("{place} ")).collect();
+    let steps: String = (0..PLACES)
+        .map(|place| {
+            let next = place + 1;
+            format!(
+                ") (local.set 1 (i32.add (local.get 1) (i32.const 1)))
+                   (local.set 0 (i32.const {next}))
+                   (br_if {} (i32.eq (local.get 1) (i32.const {next})))",
+                PLACES - 1 - place
+            )
+        })
+        .collect();
+    let text = format!(
+        r#"(module (memory 1) (func (export "run") (param i32) (result i32) (local i32)
+             (block (loop {} (br_table {targets} {} (local.get 0)) {steps}))
+             (local.get 1)))"#,
+        "(block ".repeat(PLACES),
+        // Past the loop.
+        PLACES + 1
+    );
+    let runtime = Runtime::new(crate::util::cpu(10_000)).unwrap();
+    let plugin = runtime.load("go", &wat(&text)).unwrap();
+    let run = |place: i32| -> i32 { plugin.instance().unwrap().call("run", (place,)).unwrap() };
+    assert_eq!((run(0), run(999), run(1_000)), (1_000, 1, 0));
+}
+
+/// A local that is read where it was set costs the compiler nothing, however many
+/// loops are around it; one that is read later does.
+#[test]
+fn only_locals_that_outlive_their_block_are_merged() {
+    let runtime = runtime();
+    let module = |part: &dyn Fn(usize) -> String| {
+        let parts: String = (0..1_000).map(part).collect();
+        wat(&function(&format!(
+            "(local {}) {} {parts} {}",
+            "i32 ".repeat(1_000),
+            "(loop ".repeat(40),
+            "(br_if 0 (local.get 0)))".repeat(40)
+        )))
+    };
+    let load = |part: &dyn Fn(usize) -> String| runtime.load("merged", &module(part));
+    load(&|k| format!("(local.set {k} (i32.const 1)) (drop (local.get {k}))")).unwrap();
+    for split in [
+        "(block)",
+        "(br_if 0 (local.get 0))",
+        "(memory.fill (local.get 0) (local.get 0) (i32.const 1))",
+    ] {
+        // All are set on one side of the split and read on the other.
+        let all = |k: usize| match k {
+            ..500 => format!("(local.set {k} (i32.const 1))"),
+            500 => split.to_owned(),
+            _ => format!("(drop (local.get {}))", k - 501),
+        };
+        assert_fails!(
+            load(&all),
+            SandboxError::ModuleLimit {
+                limit: "merged_locals",
+                ..
+            }
+        );
+    }
+}
+
+/// A report says all that loading would have said one after the other.
+#[test]
+fn a_report_has_every_objection() {
+    let text = format!(
+        r#"(module (import "env" "f" (func)) (memory 2000) (table 1 funcref)
+             (func (drop (table.size 0)) (drop (table.size 0)) {}))"#,
+        "(block)".repeat(10_001)
+    );
+    let report = ModuleReport::of(&wat(&text), &RuntimeConfig::default()).unwrap();
+    assert_eq!(report.used.blocks, 10_001);
+    assert!(
+        matches!(
+            &report.objections[..],
+            [
+                SandboxError::Imports { .. },
+                SandboxError::ModuleLimit {
+                    limit: "memory_bytes",
+                    ..
+                },
+                SandboxError::RefusedOperator {
+                    operator: "table.size",
+                    ..
+                },
+                SandboxError::InvalidModule { .. },
+                SandboxError::ModuleLimit {
+                    limit: "blocks",
+                    value: 10_001,
+                    max: 10_000
+                },
+            ]
+        ),
+        "{:?}",
+        report.objections
+    );
+    assert_eq!(report.closest(&ModuleLimits::default()), ("blocks", 1.0001));
+}
+
+/// A report ends at sixteen times a cap, and has nothing to say of what is no module.
+#[test]
+fn a_report_is_bounded() {
+    let of = |blocks: usize| {
+        let config = RuntimeConfig {
+            module: ModuleLimits {
+                blocks: 10,
+                ..ModuleLimits::default()
+            },
+            ..RuntimeConfig::default()
+        };
+        ModuleReport::of(&wat(&function(&"(block)".repeat(blocks))), &config)
+    };
+    assert_eq!(of(160).unwrap().used.blocks, 160);
+    assert_fails!(
+        of(161),
+        SandboxError::ModuleLimit {
+            limit: "blocks",
+            value: 161,
+            max: 160
+        }
+    );
+    assert_fails!(
+        ModuleReport::of(b"\0asm\x01\0\0", &RuntimeConfig::default()),
+        SandboxError::InvalidModule { .. }
+    );
 }

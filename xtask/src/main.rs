@@ -8,6 +8,8 @@ mod debian;
 mod demo;
 mod fixtures;
 mod fuzz;
+mod install;
+mod languages;
 mod mutants;
 mod process;
 mod rounds;
@@ -28,6 +30,9 @@ Usage: cargo xtask <task>
   bench [GROUP…]     fixtures, then the benchmarks, into <target>/bench/summary.json
   crash [ROUNDS]     kill writers of a plugin store, 10,000 unless told otherwise
   storm [ROUNDS]     32 processes on one store, 1,000 rounds each unless told otherwise
+  languages [--published]
+                     the same plugin from other compilers, which it installs, and
+                     how near each comes to the caps; or modules that others published
   demo               fixtures and examples, then a gateway with plugins, end to end
   fuzz [TARGET…] [--seconds N]
                      the registry's parsers under libFuzzer, 60 s each
@@ -60,6 +65,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         "mutants" => mutants::run(rest),
         "crash" => rounds::run(&rounds::CRASH, rest),
         "storm" => rounds::run(&rounds::STORM, rest),
+        "languages" => languages::run(rest),
         "demo" => {
             no_arguments(rest)?;
             demo::run()

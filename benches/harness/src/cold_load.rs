@@ -48,10 +48,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     report.add_with_target(
         "warm_load_vs_cold_load",
         warm_ms / cold_ms,
-        Target {
-            now: 0.01,
-            later: 0.01,
-        },
+        Target::of(0.01),
         "the two as a ratio",
     );
     Ok(())

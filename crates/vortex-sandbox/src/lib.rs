@@ -49,6 +49,7 @@ pub use module::artifact_cache::{ArtifactCache, CacheStats};
 pub use module::compiler_process::serve::{COMPILER_OUT_OF_MEMORY, compiler_main};
 pub use module::compiler_process::{CompileLimits, CompilerProcess};
 pub use module::limits::ModuleLimits;
+pub use module::report::ModuleReport;
 pub use module::validate::ExportType;
 pub use plugin::{Plugin, PluginInstance, PluginStats};
 pub use runtime::{Runtime, RuntimeBuilder};

@@ -9,5 +9,6 @@ pub(crate) mod compiler_process;
 pub(crate) mod function;
 pub(crate) mod limits;
 pub(crate) mod loader;
+pub(crate) mod report;
 mod toolchain;
 pub(crate) mod validate;

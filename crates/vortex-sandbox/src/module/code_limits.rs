@@ -8,7 +8,7 @@ use crate::{ModuleLimits, RuntimeConfig};
 pub(crate) struct CodeLimits([u64; Self::COUNT]);
 
 impl CodeLimits {
-    const COUNT: usize = 24;
+    const COUNT: usize = 25;
 
     /// Their length as bytes.
     pub(crate) const BYTES: usize = Self::COUNT * 8;
@@ -51,6 +51,7 @@ impl CodeLimits {
             block_locals,
             call_values,
             nesting,
+            loop_nesting,
             operand_stack,
             branch_targets,
             globals,
@@ -77,6 +78,7 @@ impl CodeLimits {
                 block_locals,
                 call_values,
                 nesting,
+                loop_nesting,
                 operand_stack,
                 branch_targets,
                 globals,
@@ -124,6 +126,7 @@ impl From<&RuntimeConfig> for CodeLimits {
             block_locals,
             call_values,
             nesting,
+            loop_nesting,
             operand_stack,
             branch_targets,
             globals,
@@ -150,6 +153,7 @@ impl From<&RuntimeConfig> for CodeLimits {
             *block_locals,
             *call_values,
             *nesting,
+            *loop_nesting,
             *operand_stack,
             *branch_targets,
             *globals,

@@ -6,66 +6,62 @@ use wasmer::wasmparser::{
     CompositeInnerType, FuncValidator, FunctionBody, Operator, OperatorsReader, WasmModuleResources,
 };
 
-use super::validate::{cap, invalid};
-use crate::{RuntimeConfig, SandboxError};
+use super::report::{Examination, count};
+use super::validate::invalid;
+use crate::SandboxError;
 
 /// Blocks that instrumentation makes of a bulk operation.
 const BULK_BLOCKS: u64 = 12;
 
 /// Validates one function, counting as it goes.
-pub(crate) fn check<R: WasmModuleResources>(
+pub(super) fn check<R: WasmModuleResources>(
     body: &FunctionBody<'_>,
-    config: &RuntimeConfig,
+    examination: &mut Examination<'_>,
     function: &mut FuncValidator<R>,
 ) -> Result<(), SandboxError> {
-    let limits = &config.module;
     let range = body.range();
-    cap(
-        "function_bytes",
-        range.end - range.start,
-        limits.function_bytes,
-    )?;
+    count!(examination, function_bytes, range.end - range.start)?;
     let mut reader = body.get_binary_reader();
     let mut locals = 0u64;
     for group in body.get_locals_reader().map_err(invalid)? {
         locals += u64::from(group.map_err(invalid)?.0);
-        cap("locals", locals, limits.locals)?;
+        count!(examination, locals, locals)?;
     }
     function.read_locals(&mut reader).map_err(invalid)?;
-    let metered = config.max_fuel.is_some();
+    let metered = examination.config.max_fuel.is_some();
     let (mut blocks, mut targets, mut call_values) = (0u64, 0u64, 0u64);
-    let mut merges = Merges::default();
     let mut operators = OperatorsReader::new(reader);
+    let mut merges = Merges {
+        kept: kept_locals(operators.clone(), metered)?,
+        ..Merges::default()
+    };
     while !operators.eof() {
         let (operator, offset) = operators.read_with_offset().map_err(invalid)?;
         if let Some((name, why)) = refused(&operator) {
-            return Err(SandboxError::RefusedOperator {
+            examination.object(SandboxError::RefusedOperator {
                 operator: name,
                 offset,
                 why,
-            });
+            })?;
         }
         blocks += new_blocks(&operator, metered);
-        cap("blocks", blocks, limits.blocks)?;
-        cap(
-            "block_locals",
-            blocks.saturating_mul(locals),
-            limits.block_locals,
-        )?;
+        count!(examination, blocks, blocks)?;
+        count!(examination, block_locals, blocks.saturating_mul(locals))?;
         call_values += values_of_call(&operator, function.resources());
-        cap("call_values", call_values, limits.call_values)?;
+        count!(examination, call_values, call_values)?;
         if let Operator::BrTable { targets: table } = &operator {
             targets += u64::from(table.len());
-            cap("branch_targets", targets, limits.branch_targets)?;
+            count!(examination, branch_targets, targets)?;
         }
         let frame = function.get_control_frame(0);
         merges.see(&operator, frame.is_some_and(|frame| !frame.unreachable));
-        cap("merged_locals", merges.sum, limits.merged_locals)?;
+        count!(examination, merged_locals, merges.sum)?;
+        count!(examination, loop_nesting, merges.loops)?;
         function.op(offset, &operator).map_err(invalid)?;
         let nesting = function.control_stack_height().into();
-        cap("nesting", nesting, limits.nesting)?;
+        count!(examination, nesting, nesting)?;
         let stack = function.operand_stack_height().into();
-        cap("operand_stack", stack, limits.operand_stack)?;
+        count!(examination, operand_stack, stack)?;
     }
     operators.finish().map_err(invalid)
 }
@@ -104,12 +100,54 @@ fn new_blocks(operator: &Operator<'_>, metered: bool) -> u64 {
     }
 }
 
+/// Whether the code splits at an operator: what comes after it is another basic
+/// block, or will be once it is instrumented.
+fn splits(operator: &Operator<'_>, metered: bool) -> bool {
+    new_blocks(operator, metered) > 0
+        || matches!(
+            operator,
+            Operator::Else
+                | Operator::End
+                | Operator::Br { .. }
+                | Operator::BrTable { .. }
+                | Operator::Return
+        )
+}
+
+/// The locals that are read in another basic block than the one that set them. The
+/// others are a compiler's scratch: they are never merged. `wasm-merge` and compilers
+/// that do not optimise leave hundreds of those in a function.
+fn kept_locals(
+    mut operators: OperatorsReader<'_>,
+    metered: bool,
+) -> Result<HashSet<u32>, SandboxError> {
+    let (mut kept, mut set_here) = (HashSet::new(), HashSet::new());
+    while !operators.eof() {
+        let operator = operators.read().map_err(invalid)?;
+        match &operator {
+            Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
+                set_here.insert(*local_index);
+            }
+            Operator::LocalGet { local_index } if !set_here.contains(local_index) => {
+                kept.insert(*local_index);
+            }
+            operator if splits(operator, metered) => set_here.clear(),
+            _ => {}
+        }
+    }
+    Ok(kept)
+}
+
 /// Counts the values that the compiler has to merge where branches meet: for each
 /// loop with a way back, and each block or `if` whose end is reached in several
 /// ways, the locals that may have changed. Its time grows with the square of it.
 #[derive(Default)]
 struct Merges {
+    /// The locals that can be merged at all.
+    kept: HashSet<u32>,
     open: Vec<Frame>,
+    /// How many of the open ones are loops.
+    loops: u64,
     sum: u64,
 }
 
@@ -118,6 +156,8 @@ struct Frame {
     is_loop: bool,
     /// Locals that changed in it since it began, those in open inner frames aside.
     changed: HashSet<u32>,
+    /// Locals that changed in the frames around it, before it began.
+    before: usize,
     /// Ways that lead to its end, or to its beginning if it is a loop.
     ways: u32,
     /// The most locals that had changed on one of them.
@@ -135,7 +175,9 @@ impl Merges {
             Operator::Else if reachable => self.branch(0),
             Operator::End => self.end(reachable),
             Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
-                if let Some(frame) = self.open.last_mut() {
+                if let Some(frame) = self.open.last_mut()
+                    && self.kept.contains(local_index)
+                {
                     frame.changed.insert(*local_index);
                 }
             }
@@ -151,21 +193,23 @@ impl Merges {
     }
 
     fn open(&mut self, is_loop: bool, ways: u32) {
+        self.loops += u64::from(is_loop);
+        let outer = self.open.last();
         self.open.push(Frame {
             is_loop,
             ways,
+            before: outer.map_or(0, |frame| frame.before + frame.changed.len()),
             ..Frame::default()
         });
     }
 
     /// A way to a label; past the outermost frame it is a return.
     fn branch(&mut self, depth: u32) {
-        let inner = self.open.iter().rev().take(depth as usize);
-        let changed: usize = inner.map(|frame| frame.changed.len()).sum();
+        let changed = self.open.last().map_or(0, |f| f.before + f.changed.len());
         let target = self.open.iter_mut().rev().nth(depth as usize);
         if let Some(frame) = target {
             frame.ways += 1;
-            frame.carried = frame.carried.max(changed + frame.changed.len());
+            frame.carried = frame.carried.max(changed - frame.before);
         }
     }
 
@@ -173,6 +217,7 @@ impl Merges {
         let Some(mut frame) = self.open.pop() else {
             return;
         };
+        self.loops -= u64::from(frame.is_loop);
         let all = frame.changed.len();
         self.sum += match (frame.is_loop, frame.ways + u32::from(reachable)) {
             // Whatever changes in a loop may have changed when it begins again.

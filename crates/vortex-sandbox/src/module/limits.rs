@@ -26,14 +26,19 @@ pub struct ModuleLimits {
     /// calls and branches: 10,000. At most [`ModuleLimits::MAX_BLOCKS`].
     pub blocks: u64,
     /// Locals that change on the ways that meet at the beginning of a loop or the end
-    /// of a block, summed over the loops and blocks of one function: 16,384.
+    /// of a block, summed over the loops and blocks of one function: 16,384. Those
+    /// that are only read in the basic block that set them do not count.
     pub merged_locals: u64,
-    /// Locals times blocks of one function: 1,000,000.
+    /// Locals times blocks of one function: 4,000,000.
     pub block_locals: u64,
     /// Parameters and results of all calls of one function: 200,000.
     pub call_values: u64,
-    /// How deep blocks are nested: 512.
+    /// How deep blocks are nested: 2,048. Go nests a block for each place where a
+    /// goroutine may be switched: a thousand, where it does not optimise.
     pub nesting: u64,
+    /// How deep loops are nested in each other: 512. The compiler's time grows with
+    /// the cube of it.
+    pub loop_nesting: u64,
     /// Values that are live at once on the operand stack: 1,024.
     pub operand_stack: u64,
     /// Targets of all branch tables of one function: 10,000.
@@ -66,9 +71,10 @@ impl Default for ModuleLimits {
             locals: 4_096,
             blocks: 10_000,
             merged_locals: 16_384,
-            block_locals: 1_000_000,
+            block_locals: 4_000_000,
             call_values: 200_000,
-            nesting: 512,
+            nesting: 2_048,
+            loop_nesting: 512,
             operand_stack: 1_024,
             branch_targets: 10_000,
             globals: 10_000,
@@ -83,6 +89,93 @@ impl Default for ModuleLimits {
 }
 
 impl ModuleLimits {
+    /// Nothing at all: where counting begins.
+    pub(super) const NONE: Self = Self {
+        module_bytes: 0,
+        types: 0,
+        signature: 0,
+        signatures: 0,
+        functions: 0,
+        function_bytes: 0,
+        locals: 0,
+        blocks: 0,
+        merged_locals: 0,
+        block_locals: 0,
+        call_values: 0,
+        nesting: 0,
+        loop_nesting: 0,
+        operand_stack: 0,
+        branch_targets: 0,
+        globals: 0,
+        exports: 0,
+        tables: 0,
+        table_elements: 0,
+        data_segments: 0,
+        element_segments: 0,
+        memories: 0,
+    };
+
     /// The largest `blocks`: a function's safepoints must have addresses of their own.
     pub const MAX_BLOCKS: u64 = 60_000;
+
+    /// All caps with their names, in the order of the fields.
+    ///
+    /// ```
+    /// use vortex_sandbox::ModuleLimits;
+    ///
+    /// let caps = ModuleLimits::default().entries();
+    /// assert_eq!(caps[0], ("module_bytes", 16 << 20));
+    /// ```
+    #[must_use]
+    pub fn entries(&self) -> [(&'static str, u64); 22] {
+        // Taken apart, so that a field that is added cannot be forgotten here.
+        let Self {
+            module_bytes,
+            types,
+            signature,
+            signatures,
+            functions,
+            function_bytes,
+            locals,
+            blocks,
+            merged_locals,
+            block_locals,
+            call_values,
+            nesting,
+            loop_nesting,
+            operand_stack,
+            branch_targets,
+            globals,
+            exports,
+            tables,
+            table_elements,
+            data_segments,
+            element_segments,
+            memories,
+        } = *self;
+        [
+            ("module_bytes", module_bytes),
+            ("types", types),
+            ("signature", signature),
+            ("signatures", signatures),
+            ("functions", functions),
+            ("function_bytes", function_bytes),
+            ("locals", locals),
+            ("blocks", blocks),
+            ("merged_locals", merged_locals),
+            ("block_locals", block_locals),
+            ("call_values", call_values),
+            ("nesting", nesting),
+            ("loop_nesting", loop_nesting),
+            ("operand_stack", operand_stack),
+            ("branch_targets", branch_targets),
+            ("globals", globals),
+            ("exports", exports),
+            ("tables", tables),
+            ("table_elements", table_elements),
+            ("data_segments", data_segments),
+            ("element_segments", element_segments),
+            ("memories", memories),
+        ]
+    }
 }

@@ -11,6 +11,7 @@ use wasmer::wasmparser::{
 };
 
 use super::function;
+use super::report::{Examination, count};
 use crate::config::PAGE;
 use crate::{RuntimeConfig, SandboxError, instrument};
 
@@ -88,16 +89,30 @@ impl fmt::Display for ExportType {
 
 /// Checks a module.
 pub(crate) fn validate(wasm: &[u8], config: &RuntimeConfig) -> Result<(), SandboxError> {
-    let limits = &config.module;
-    cap("module_bytes", wasm.len() as u64, limits.module_bytes)?;
+    examine(wasm, FEATURES, &mut Examination::strict(config))
+}
+
+/// What the validator alone has against a module.
+pub(super) fn validity(wasm: &[u8]) -> Result<(), SandboxError> {
     let mut validator = Validator::new_with_features(FEATURES);
+    validator.validate_all(wasm).map(|_| ()).map_err(invalid)
+}
+
+/// Goes through a module, part by part.
+pub(super) fn examine(
+    wasm: &[u8],
+    features: WasmFeatures,
+    examination: &mut Examination<'_>,
+) -> Result<(), SandboxError> {
+    count!(examination, module_bytes, wasm.len() as u64)?;
+    let mut validator = Validator::new_with_features(features);
     let mut allocations = FuncValidatorAllocations::default();
     let mut exports = Vec::new();
     let mut wanted = Vec::new();
     let mut has_memory = false;
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload.map_err(invalid)?;
-        check_counts(&payload, config)?;
+        check_counts(&payload, examination)?;
         if let Payload::ImportSection(section) = &payload {
             for import in section.clone().into_imports() {
                 let import = import.map_err(invalid)?;
@@ -109,7 +124,8 @@ pub(crate) fn validate(wasm: &[u8], config: &RuntimeConfig) -> Result<(), Sandbo
             }
             // Said before the validator meets types that only an import would use.
             if !wanted.is_empty() {
-                return Err(SandboxError::Imports { wanted });
+                let wanted = std::mem::take(&mut wanted);
+                examination.object(SandboxError::Imports { wanted })?;
             }
         }
         if let Payload::ExportSection(section) = &payload {
@@ -123,20 +139,22 @@ pub(crate) fn validate(wasm: &[u8], config: &RuntimeConfig) -> Result<(), Sandbo
         }
         match validator.payload(&payload).map_err(invalid)? {
             // Code is stopped by way of its memory.
-            ValidPayload::Func(..) if !has_memory => {
-                return Err(SandboxError::MissingExport {
-                    export: "memory".to_owned(),
-                    expected: ExportType::Memory.to_string(),
-                });
-            }
             ValidPayload::Func(to_validate, body) => {
+                if !has_memory && !examination.is_report() {
+                    return Err(SandboxError::MissingExport {
+                        export: "memory".to_owned(),
+                        expected: ExportType::Memory.to_string(),
+                    });
+                }
                 let mut function = to_validate.into_validator(allocations);
-                function::check(&body, config, &mut function)?;
+                function::check(&body, examination, &mut function)?;
                 allocations = function.into_allocations();
             }
             ValidPayload::End(types) => {
+                // A report has nothing to say of exports.
+                let exports = exports.iter().filter(|_| !examination.is_report());
                 return exports
-                    .iter()
+                    .into_iter()
                     .try_for_each(|export| check_export(export, types.as_ref()));
             }
             _ => {}
@@ -193,82 +211,89 @@ fn describe(import: &Import<'_>) -> String {
 
 /// Everything that a section's header or entries say about size. It comes before
 /// the validator's own look at the section, so that a cap is named as what it is.
-fn check_counts(payload: &Payload<'_>, config: &RuntimeConfig) -> Result<(), SandboxError> {
-    let limits = &config.module;
+fn check_counts(
+    payload: &Payload<'_>,
+    examination: &mut Examination<'_>,
+) -> Result<(), SandboxError> {
+    let config = examination.config;
     match payload {
         Payload::TypeSection(s) => {
-            cap("types", s.count().into(), limits.types)?;
+            count!(examination, types, s.count().into())?;
             let mut all = 0;
             for group in s.clone() {
                 for ty in group.map_err(invalid)?.types() {
                     if let CompositeInnerType::Func(func) = &ty.composite_type.inner {
                         let values = (func.params().len() + func.results().len()) as u64;
-                        cap("signature", values, limits.signature)?;
+                        count!(examination, signature, values)?;
                         all += values;
-                        cap("signatures", all, limits.signatures)?;
+                        count!(examination, signatures, all)?;
                     }
                 }
             }
             Ok(())
         }
-        Payload::FunctionSection(s) => cap("functions", s.count().into(), limits.functions),
-        Payload::GlobalSection(s) => cap("globals", s.count().into(), limits.globals),
-        Payload::ExportSection(s) => cap("exports", s.count().into(), limits.exports),
+        Payload::FunctionSection(s) => count!(examination, functions, s.count().into()),
+        Payload::GlobalSection(s) => count!(examination, globals, s.count().into()),
+        Payload::ExportSection(s) => count!(examination, exports, s.count().into()),
         Payload::DataSection(s) => {
-            cap("data_segments", s.count().into(), limits.data_segments)?;
+            count!(examination, data_segments, s.count().into())?;
             let mut bytes = 0;
             for segment in s.clone() {
                 let segment = segment.map_err(invalid)?;
                 if matches!(segment.kind, DataKind::Passive) {
-                    return Err(passive("passive data segment", segment.range.start));
+                    examination.object(passive("passive data segment", segment.range.start))?;
                 }
                 bytes += segment.data.len() as u64;
-                cap("memory_bytes", bytes, config.memory_bytes as u64)?;
+                memory_cap(bytes, config.memory_bytes, examination)?;
             }
             Ok(())
         }
         Payload::ElementSection(s) => {
-            cap(
-                "element_segments",
-                s.count().into(),
-                limits.element_segments,
-            )?;
+            count!(examination, element_segments, s.count().into())?;
             let mut elements = 0;
             for segment in s.clone() {
                 let segment = segment.map_err(invalid)?;
                 if !matches!(segment.kind, ElementKind::Active { .. }) {
-                    return Err(passive("passive element segment", segment.range.start));
+                    examination.object(passive("passive element segment", segment.range.start))?;
                 }
                 elements += u64::from(match segment.items {
                     ElementItems::Functions(items) => items.count(),
                     ElementItems::Expressions(_, items) => items.count(),
                 });
-                cap("table_elements", elements, limits.table_elements)?;
+                count!(examination, table_elements, elements)?;
             }
             Ok(())
         }
         Payload::TableSection(s) => {
-            cap("tables", s.count().into(), limits.tables)?;
+            count!(examination, tables, s.count().into())?;
             for table in s.clone() {
                 let ty = table.map_err(invalid)?.ty;
                 let elements = ty.initial.max(ty.maximum.unwrap_or(0));
                 // Without `table.grow`, which is refused, a maximum costs nothing by
                 // itself, but a fixed-size table lives inside the instance.
-                cap("table_elements", elements, limits.table_elements)?;
+                count!(examination, table_elements, elements)?;
             }
             Ok(())
         }
         Payload::MemorySection(s) => {
-            cap("memories", s.count().into(), limits.memories)?;
+            count!(examination, memories, s.count().into())?;
             for memory in s.clone() {
                 let pages = memory.map_err(invalid)?.initial;
                 let bytes = pages.saturating_mul(PAGE as u64);
-                cap("memory_bytes", bytes, (config.memory_pages() * PAGE) as u64)?;
+                memory_cap(bytes, config.memory_pages() * PAGE, examination)?;
             }
             Ok(())
         }
         _ => Ok(()),
     }
+}
+
+fn memory_cap(
+    bytes: u64,
+    max: usize,
+    examination: &mut Examination<'_>,
+) -> Result<(), SandboxError> {
+    cap("memory_bytes", bytes, max as u64).or_else(|over| examination.object(over))
 }
 
 fn passive(operator: &'static str, offset: u64) -> SandboxError {
