@@ -20,7 +20,9 @@ Usage: cargo xtask <task>
   fixtures [--toolchain rustup|debian]
                      build the guests under tests/fixtures into <target>/fixtures
   test [ARGS…]       fixtures, then `cargo test --workspace ARGS…`
-  bench [GROUP…]     fixtures, then the benchmarks, into <target>/bench/summary.json
+  bench [--peers] [GROUP…]
+                     fixtures, then the benchmarks, into <target>/bench/summary.json;
+                     with --peers wasmtime and Extism beside them
   demo               fixtures and examples, then a gateway with plugins, end to end
   tidy               check what no compiler checks: layering, size, leftovers
   help               print this

@@ -11,7 +11,7 @@ use crate::place;
 
 /// The metrics in the order in which they were measured.
 #[derive(Default)]
-pub(crate) struct Report {
+pub struct Report {
     metrics: Vec<Metric>,
 }
 
@@ -23,16 +23,21 @@ struct Metric {
     note: &'static str,
 }
 
-/// What a metric should not exceed, now and later.
+/// What a metric should not exceed.
 #[derive(Clone, Copy)]
-pub(crate) struct Target {
-    pub(crate) now: f64,
-    pub(crate) later: f64,
+pub struct Target(f64);
+
+impl Target {
+    /// This or less.
+    #[must_use]
+    pub fn of(most: f64) -> Self {
+        Self(most)
+    }
 }
 
 impl Report {
     /// Adds a metric.
-    pub(crate) fn add(&mut self, name: &str, value: f64, note: &'static str) {
+    pub fn add(&mut self, name: &str, value: f64, note: &'static str) {
         self.metrics.push(Metric {
             name: name.to_owned(),
             value,
@@ -42,13 +47,7 @@ impl Report {
     }
 
     /// Adds a metric that has a target.
-    pub(crate) fn add_with_target(
-        &mut self,
-        name: &str,
-        value: f64,
-        target: Target,
-        note: &'static str,
-    ) {
+    pub fn add_with_target(&mut self, name: &str, value: f64, target: Target, note: &'static str) {
         self.add(name, value, note);
         if let Some(metric) = self.metrics.last_mut() {
             metric.target = Some(target);
@@ -56,7 +55,8 @@ impl Report {
     }
 
     /// The table of all metrics.
-    pub(crate) fn table(&self) -> String {
+    #[must_use]
+    pub fn table(&self) -> String {
         let rows: Vec<[String; 4]> = self.metrics.iter().map(Metric::row).collect();
         let head = ["metric", "value", "target", "what"].map(str::to_owned);
         let width = |column: usize| {
@@ -79,18 +79,39 @@ impl Report {
         table
     }
 
-    /// Writes `<target>/bench/summary.json`, one flat object, and returns its path.
-    pub(crate) fn write_summary(&self) -> Result<PathBuf> {
-        let mut summary = Map::new();
+    /// Writes `<target>/bench/<file>`, one flat object, and returns its path.
+    ///
+    /// # Errors
+    ///
+    /// If a metric is no finite number, if two have one name, or if the file cannot
+    /// be written.
+    pub fn write(&self, file: &str) -> Result<PathBuf> {
+        self.write_with(Map::new(), file)
+    }
+
+    /// Adds the metrics to those that `<target>/bench/<file>` has, and returns its path.
+    ///
+    /// # Errors
+    ///
+    /// As [`Report::write`], and if the file is not there or has one of them already.
+    pub fn merge(&self, file: &str) -> Result<PathBuf> {
+        let path = place::results().join(file);
+        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let before = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is no summary", path.display()))?;
+        self.write_with(before, file)
+    }
+
+    fn write_with(&self, mut summary: Map<String, Value>, file: &str) -> Result<PathBuf> {
         for metric in &self.metrics {
             let number = Number::from_f64(metric.value)
                 .with_context(|| format!("`{}` is {}", metric.name, metric.value))?;
             let before = summary.insert(metric.name.clone(), Value::Number(number));
             ensure!(before.is_none(), "two metrics are called `{}`", metric.name);
         }
-        let dir = place::target().join("bench");
+        let dir = place::results();
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let path = dir.join("summary.json");
+        let path = dir.join(file);
         let mut text = serde_json::to_string_pretty(&summary)?;
         text.push('\n');
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
@@ -100,13 +121,9 @@ impl Report {
 
 impl Metric {
     fn row(&self) -> [String; 4] {
-        let target = self.target.map_or_else(String::new, |target| {
-            let met = if self.value <= target.now {
-                "met"
-            } else {
-                "MISSED"
-            };
-            format!("≤ {} {met}, later ≤ {}", target.now, target.later)
+        let target = self.target.map_or_else(String::new, |Target(most)| {
+            let met = if self.value <= most { "met" } else { "MISSED" };
+            format!("≤ {most} {met}")
         });
         [
             self.name.clone(),
@@ -134,15 +151,13 @@ mod tests {
     fn the_table_is_aligned() {
         let mut report = Report::default();
         report.add("a_ns", 12_345.6, "a minimum");
-        let target = Target {
-            now: 1.3,
-            later: 1.08,
-        };
-        report.add_with_target("a_long_name", 1.25, target, "a ratio");
+        report.add_with_target("a_long_name", 1.25, Target::of(1.3), "a ratio");
+        report.add_with_target("another", 1.35, Target::of(1.3), "");
         let expected = [
-            "metric       value  target                   what",
-            "a_ns         12346                           a minimum",
-            "a_long_name  1.250  ≤ 1.3 met, later ≤ 1.08  a ratio",
+            "metric       value  target        what",
+            "a_ns         12346                a minimum",
+            "a_long_name  1.250  ≤ 1.3 met     a ratio",
+            "another      1.350  ≤ 1.3 MISSED  ",
             "",
         ];
         assert_eq!(report.table(), expected.join("\n"));
