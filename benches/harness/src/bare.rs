@@ -117,8 +117,12 @@ impl BareGuest {
     }
 }
 
-/// A request as JSON, by way of a struct.
-fn encode(request: &Request<()>) -> Result<Vec<u8>> {
+/// A request as JSON, by way of a struct and a map.
+///
+/// # Errors
+///
+/// If a header is no text.
+pub fn encode(request: &Request<()>) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec(&Input {
         hook_type: "pre_request",
         method: request.method().as_str(),

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use anyhow::{Result, ensure};
 use http::Request;
-use vortex_benches::bare::{BareGuest, Output};
+use vortex_benches::bare::{self, BareGuest, Output};
 use vortex_benches::compare::minima;
 use vortex_benches::report::{Report, Target};
 use vortex_benches::{json_call, place, request};
@@ -33,6 +33,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     let mut bare = template(Bound::None)?.guest()?;
     let epochs = template(Bound::Epoch)?;
     let mut epoch = epochs.guest()?;
+    let mut epoch_map = epochs.guest()?;
     let mut epoch_codec = epochs.guest()?;
     let mut fuel = template(Bound::Fuel(FUEL))?.guest()?;
     let mut extism = extism_guest::api_key()?;
@@ -45,6 +46,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         in_wasmer(&mut wasmer, &request)?,
         in_wasmtime(&mut bare, &request)?,
         in_wasmtime(&mut epoch, &request)?,
+        with_map(&mut epoch_map, &request)?,
         in_wasmtime(&mut fuel, &request)?,
         in_extism(&mut extism, &request)?,
     ] {
@@ -56,6 +58,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         wasmer_ns,
         bare_ns,
         epoch_ns,
+        map_ns,
         codec_ns,
         fuel_ns,
         extism_ns,
@@ -67,6 +70,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
             &mut || in_wasmer(&mut wasmer, &request).map(|output| drop(black_box(output))),
             &mut || in_wasmtime(&mut bare, &request).map(|output| drop(black_box(output))),
             &mut || in_wasmtime(&mut epoch, &request).map(|output| drop(black_box(output))),
+            &mut || with_map(&mut epoch_map, &request).map(|output| drop(black_box(output))),
             &mut || with_codec(&mut epoch_codec, &request).map(|output| drop(black_box(output))),
             &mut || in_wasmtime(&mut fuel, &request).map(|output| drop(black_box(output))),
             &mut || in_extism(&mut extism, &request).map(|output| drop(black_box(output))),
@@ -83,6 +87,11 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         "wasmtime_epoch_ns",
         epoch_ns,
         "wasmtime with epochs and a memory limit",
+    );
+    report.add(
+        "wasmtime_epoch_map_ns",
+        map_ns,
+        "the same, its input built as that of json_bare_ns",
     );
     report.add(
         "wasmtime_epoch_same_codec_ns",
@@ -111,9 +120,14 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         "the sandbox / wasmtime with epochs",
     );
     report.add(
+        "json_call_vs_wasmtime_epoch_map",
+        ours_ns / map_ns,
+        "the same when the peer copies the headers first",
+    );
+    report.add(
         "json_call_vs_wasmtime_epoch_same_codec",
         ours_ns / codec_ns,
-        "what is left of that without the JSON",
+        "what is left of that without the codecs",
     );
     report.add(
         "json_call_vs_wasmtime_fuel",
@@ -136,6 +150,13 @@ fn in_wasmer(guest: &mut BareGuest, request: &Request<()>) -> Result<Output> {
 
 pub(crate) fn in_wasmtime(guest: &mut JsonGuest, request: &Request<()>) -> Result<Output> {
     let json = codec::encode(black_box(request))?;
+    guest.call(&json, |answer| Ok(codec::decode(answer)?))
+}
+
+/// The call in wasmtime with the encoder of `json_bare_ns`, which copies the
+/// headers into a map first.
+fn with_map(guest: &mut JsonGuest, request: &Request<()>) -> Result<Output> {
+    let json = bare::encode(black_box(request))?;
     guest.call(&json, |answer| Ok(codec::decode(answer)?))
 }
 
