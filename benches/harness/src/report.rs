@@ -86,7 +86,7 @@ impl Report {
     /// If a metric is no finite number, if two have one name, or if the file cannot
     /// be written.
     pub fn write(&self, file: &str) -> Result<PathBuf> {
-        self.write_with(Map::new(), file)
+        write(&self.added_to(Map::new())?, file)
     }
 
     /// Adds the metrics to those that `<target>/bench/<file>` has, and returns its path.
@@ -99,24 +99,28 @@ impl Report {
         let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let before = serde_json::from_slice(&text)
             .with_context(|| format!("{} is no summary", path.display()))?;
-        self.write_with(before, file)
+        write(&self.added_to(before)?, file)
     }
 
-    fn write_with(&self, mut summary: Map<String, Value>, file: &str) -> Result<PathBuf> {
+    fn added_to(&self, mut summary: Map<String, Value>) -> Result<Map<String, Value>> {
         for metric in &self.metrics {
             let number = Number::from_f64(metric.value)
                 .with_context(|| format!("`{}` is {}", metric.name, metric.value))?;
             let before = summary.insert(metric.name.clone(), Value::Number(number));
             ensure!(before.is_none(), "two metrics are called `{}`", metric.name);
         }
-        let dir = place::results();
-        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let path = dir.join(file);
-        let mut text = serde_json::to_string_pretty(&summary)?;
-        text.push('\n');
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path)
+        Ok(summary)
     }
+}
+
+fn write(summary: &Map<String, Value>, file: &str) -> Result<PathBuf> {
+    let dir = place::results();
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let path = dir.join(file);
+    let mut text = serde_json::to_string_pretty(summary)?;
+    text.push('\n');
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
 }
 
 impl Metric {
@@ -146,6 +150,23 @@ fn shown(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_merged_takes_nobodys_place() {
+        let mut first = Report::default();
+        first.add("a_ns", 1.5, "");
+        let mut second = Report::default();
+        second.add("b_ns", 2.5, "");
+        let both = second
+            .added_to(first.added_to(Map::new()).unwrap())
+            .unwrap();
+        assert_eq!(
+            Value::Object(both.clone()),
+            serde_json::json!({"a_ns": 1.5, "b_ns": 2.5})
+        );
+        let error = first.added_to(both).unwrap_err();
+        assert_eq!(error.to_string(), "two metrics are called `a_ns`");
+    }
 
     #[test]
     fn the_table_is_aligned() {
