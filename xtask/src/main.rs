@@ -27,7 +27,9 @@ Usage: cargo xtask <task>
   fixtures [--toolchain rustup|debian]
                      build the guests under tests/fixtures into <target>/fixtures
   test [ARGS…]       fixtures, servers, then `cargo test --workspace ARGS…`
-  bench [GROUP…]     fixtures, then the benchmarks, into <target>/bench/summary.json
+  bench [--peers] [GROUP…]
+                     fixtures, then the benchmarks, into <target>/bench/summary.json;
+                     with --peers wasmtime and Extism beside them
   crash [ROUNDS]     kill writers of a plugin store, 10,000 unless told otherwise
   storm [ROUNDS]     32 processes on one store, 1,000 rounds each unless told otherwise
   languages [--published]

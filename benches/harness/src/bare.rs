@@ -29,18 +29,22 @@ struct Input<'a> {
 
 /// The hook output of the JSON ABI.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Output {
-    pub(crate) allow: bool,
+pub struct Output {
+    /// Whether the request may go on.
+    pub allow: bool,
+    /// Whether `headers` are to be applied.
     #[serde(default)]
-    pub(crate) modified: bool,
+    pub modified: bool,
+    /// Headers to set.
     #[serde(default)]
-    pub(crate) headers: BTreeMap<String, Vec<String>>,
+    pub headers: BTreeMap<String, Vec<String>>,
+    /// The status of a denial; 0 leaves it to the host.
     #[serde(default)]
-    pub(crate) status: u16,
+    pub status: u16,
 }
 
 /// One instance of a guest.
-pub(crate) struct BareGuest {
+pub struct BareGuest {
     memory: Memory,
     alloc: TypedFunction<i32, i32>,
     handle: TypedFunction<(i32, i32), i64>,
@@ -52,7 +56,11 @@ pub(crate) struct BareGuest {
 
 impl BareGuest {
     /// Compiles the module with Cranelift and instantiates it.
-    pub(crate) fn new(wasm: &[u8]) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// If the module is no valid one, or has not the exports of the JSON ABI.
+    pub fn new(wasm: &[u8]) -> Result<Self> {
         let engine = Engine::from(EngineBuilder::new(Cranelift::default()).engine());
         let module = Module::new(&engine, wasm)?;
         let mut store = Store::new(engine.clone());
@@ -69,21 +77,33 @@ impl BareGuest {
     }
 
     /// One call, from a request to the answer.
-    pub(crate) fn call(&mut self, request: &Request<()>) -> Result<Output> {
+    ///
+    /// # Errors
+    ///
+    /// If a header is no text, or the guest traps or answers with no output.
+    pub fn call(&mut self, request: &Request<()>) -> Result<Output> {
         let answer = self.exchange(&encode(request)?)?;
         Ok(serde_json::from_slice(&answer)?)
     }
 
     /// The same with the host's own reading and writing of JSON: what is left to
     /// tell it from a hook's call is the sandbox.
-    pub(crate) fn call_with_codec(&mut self, input: &HookInput<'_>) -> Result<HookOutput> {
+    ///
+    /// # Errors
+    ///
+    /// If the guest traps or answers with no output.
+    pub fn call_with_codec(&mut self, input: &HookInput<'_>) -> Result<HookOutput> {
         let answer = self.exchange(input.to_json())?;
         Ok(HookOutput::from_json(&answer)?)
     }
 
     /// The part of a call that nobody can save: the guest's own work, and its
     /// bytes in and out.
-    pub(crate) fn exchange(&mut self, json: &[u8]) -> Result<Vec<u8>> {
+    ///
+    /// # Errors
+    ///
+    /// If the guest traps, or gives an address outside of its memory.
+    pub fn exchange(&mut self, json: &[u8]) -> Result<Vec<u8>> {
         let len = i32::try_from(json.len())?;
         let ptr = self.alloc.call(&mut self.store, len)?;
         let start = u64::from(ptr.cast_unsigned());
@@ -97,8 +117,12 @@ impl BareGuest {
     }
 }
 
-/// A request as JSON, by way of a struct.
-fn encode(request: &Request<()>) -> Result<Vec<u8>> {
+/// A request as JSON, by way of a struct and a map.
+///
+/// # Errors
+///
+/// If a header is no text.
+pub fn encode(request: &Request<()>) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec(&Input {
         hook_type: "pre_request",
         method: request.method().as_str(),

@@ -5,14 +5,18 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 /// A piece of code to be timed: one call of what is measured.
-pub(crate) type Piece<'a> = &'a mut dyn FnMut() -> Result<()>;
+pub type Piece<'a> = &'a mut dyn FnMut() -> Result<()>;
 
 /// Nanoseconds per call of each piece: the minimum over `rounds`.
 ///
 /// A round runs `batch` calls of each piece, one piece after the other, so that
 /// whatever slows the machine down for a while hits all of them. A batch should
 /// take less than a time slice: then some rounds are undisturbed.
-pub(crate) fn minima<const N: usize>(
+///
+/// # Errors
+///
+/// If a piece fails, or there is nothing to measure.
+pub fn minima<const N: usize>(
     rounds: u32,
     batch: u32,
     mut pieces: [Piece<'_>; N],

@@ -3,22 +3,20 @@
 //!
 //! Usage: `count <path> <times>`; without arguments it lists the paths.
 
-mod request;
-
 use std::hint::black_box;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::task::{Context, Poll, Waker};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use http::Request;
 use vortex_hook_core::{
     FrameOutput, Hook, HookChain, HookContext, HookInput, HookOutput, HookType, Registration,
     hook_fn,
 };
 use vortex_sandbox::{Runtime, RuntimeConfig, WasmHook};
 
-use request::{REMOTE, ROUTE, check_answer, sample};
+use vortex_benches::json_call::input;
+use vortex_benches::request::{check_answer, sample};
 
 const PATHS: [&str; 7] = [
     "input",
@@ -137,12 +135,6 @@ fn one_header() -> Vec<u8> {
     }
     frame.extend_from_slice(b"x-consumerdemo");
     frame
-}
-
-fn input(request: &Request<()>) -> HookInput<'_> {
-    HookInput::from_request(HookType::PreRequest, black_box(request))
-        .with_remote(REMOTE)
-        .with_route(ROUTE)
 }
 
 fn repeat(times: u32, mut work: impl FnMut() -> Result<()>) -> Result<()> {

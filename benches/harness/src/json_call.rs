@@ -22,7 +22,11 @@ const BATCH: u32 = 40;
 const FUEL: u64 = 1 << 40;
 
 /// Measures the JSON call with limits, with fuel besides, and bare.
-pub(crate) fn run(report: &mut Report) -> Result<()> {
+///
+/// # Errors
+///
+/// If the fixtures are not built, or a guest does not answer as it should.
+pub fn run(report: &mut Report) -> Result<()> {
     let wasm = place::fixture("api-key")?;
     let runtime = Runtime::new(RuntimeConfig::default())?;
     let default = WasmHook::new(runtime.load("api-key", &wasm)?)?;
@@ -104,12 +108,17 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
 }
 
 /// One call from a borrowed request to the output, its input encoded anew.
-pub(crate) fn call(hook: &WasmHook, request: &Request<()>) -> Result<HookOutput> {
+///
+/// # Errors
+///
+/// If the hook fails, or has to wait.
+pub fn call(hook: &WasmHook, request: &Request<()>) -> Result<HookOutput> {
     Ok(poll::call(hook, &HookContext::new(), &input(request))??)
 }
 
 /// A new input, of which nothing is encoded yet.
-pub(crate) fn input(request: &Request<()>) -> HookInput<'_> {
+#[must_use]
+pub fn input(request: &Request<()>) -> HookInput<'_> {
     HookInput::from_request(HookType::PreRequest, black_box(request))
         .with_remote(REMOTE)
         .with_route(ROUTE)

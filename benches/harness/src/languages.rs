@@ -5,8 +5,6 @@
 //! refused or answers wrong. `languages count NAME=PATH…` counts what is in modules
 //! that are no plugins. Both print a table.
 
-mod poll;
-mod request;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -16,7 +14,7 @@ use http::{Request, StatusCode};
 use vortex_hook_core::{HookContext, HookInput, HookOutput, HookType};
 use vortex_sandbox::{ModuleReport, Runtime, RuntimeConfig, SandboxError, WasmHook};
 
-use request::{REMOTE, ROUTE, check_answer, sample};
+use vortex_benches::request::{REMOTE, ROUTE, check_answer, sample};
 
 /// What every table begins with.
 const COUNTED: &str = "bytes | functions | largest | locals | blocks | merged | nesting | stack | targets | closest cap";

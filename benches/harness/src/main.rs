@@ -4,22 +4,16 @@
 //! other runs interleaved in one process, and the minimum counts. Every figure
 //! is measured in this run; `target/bench/summary.json` has them all by name.
 
-mod bare;
 mod cold_load;
-mod compare;
 mod frame_call;
-mod json_call;
 mod memory;
 mod overshoot;
-mod place;
-mod poll;
-mod report;
-mod request;
 mod scaling;
 
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
+use vortex_benches::{compare, json_call, place, poll, report, request};
 
 use report::Report;
 
@@ -68,7 +62,7 @@ fn run(wanted: &[String]) -> Result<()> {
     }
     print!("{}", report.table());
     if wanted.is_empty() {
-        let path = report.write_summary()?;
+        let path = report.write("summary.json")?;
         println!("written to {}", path.display());
     }
     Ok(())

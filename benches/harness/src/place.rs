@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// Cargo's target directory.
-pub(crate) fn target() -> PathBuf {
+#[must_use]
+pub fn target() -> PathBuf {
     if let Some(dir) = std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty()) {
         return PathBuf::from(dir);
     }
@@ -17,8 +18,18 @@ pub(crate) fn target() -> PathBuf {
     root.join("target")
 }
 
+/// Where results are written.
+#[must_use]
+pub fn results() -> PathBuf {
+    target().join("bench")
+}
+
 /// The module of a built fixture.
-pub(crate) fn fixture(name: &str) -> Result<Vec<u8>> {
+///
+/// # Errors
+///
+/// If it is not built.
+pub fn fixture(name: &str) -> Result<Vec<u8>> {
     let path = target().join("fixtures").join(format!("{name}.wasm"));
     std::fs::read(&path)
         .with_context(|| format!("cannot read {}: run `cargo xtask bench`", path.display()))

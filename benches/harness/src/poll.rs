@@ -9,7 +9,11 @@ use vortex_hook_core::{Hook, HookContext, HookError, HookInput, HookOutput};
 /// Calls a hook that decides at once; it is an error when it has to wait.
 ///
 /// The outer result is the benchmark's, the inner one the hook's.
-pub(crate) fn call(
+///
+/// # Errors
+///
+/// If the hook has to wait.
+pub fn call(
     hook: &impl Hook,
     cx: &HookContext,
     input: &HookInput<'_>,

@@ -11,7 +11,7 @@ use crate::place;
 
 /// The metrics in the order in which they were measured.
 #[derive(Default)]
-pub(crate) struct Report {
+pub struct Report {
     metrics: Vec<Metric>,
 }
 
@@ -25,17 +25,19 @@ struct Metric {
 
 /// What a metric should not exceed.
 #[derive(Clone, Copy)]
-pub(crate) struct Target(f64);
+pub struct Target(f64);
 
 impl Target {
-    pub(crate) fn of(most: f64) -> Self {
+    /// This or less.
+    #[must_use]
+    pub fn of(most: f64) -> Self {
         Self(most)
     }
 }
 
 impl Report {
     /// Adds a metric.
-    pub(crate) fn add(&mut self, name: &str, value: f64, note: &'static str) {
+    pub fn add(&mut self, name: &str, value: f64, note: &'static str) {
         self.metrics.push(Metric {
             name: name.to_owned(),
             value,
@@ -45,13 +47,7 @@ impl Report {
     }
 
     /// Adds a metric that has a target.
-    pub(crate) fn add_with_target(
-        &mut self,
-        name: &str,
-        value: f64,
-        target: Target,
-        note: &'static str,
-    ) {
+    pub fn add_with_target(&mut self, name: &str, value: f64, target: Target, note: &'static str) {
         self.add(name, value, note);
         if let Some(metric) = self.metrics.last_mut() {
             metric.target = Some(target);
@@ -59,7 +55,8 @@ impl Report {
     }
 
     /// The table of all metrics.
-    pub(crate) fn table(&self) -> String {
+    #[must_use]
+    pub fn table(&self) -> String {
         let rows: Vec<[String; 4]> = self.metrics.iter().map(Metric::row).collect();
         let head = ["metric", "value", "target", "what"].map(str::to_owned);
         let width = |column: usize| {
@@ -82,23 +79,48 @@ impl Report {
         table
     }
 
-    /// Writes `<target>/bench/summary.json`, one flat object, and returns its path.
-    pub(crate) fn write_summary(&self) -> Result<PathBuf> {
-        let mut summary = Map::new();
+    /// Writes `<target>/bench/<file>`, one flat object, and returns its path.
+    ///
+    /// # Errors
+    ///
+    /// If a metric is no finite number, if two have one name, or if the file cannot
+    /// be written.
+    pub fn write(&self, file: &str) -> Result<PathBuf> {
+        write(&self.added_to(Map::new())?, file)
+    }
+
+    /// Adds the metrics to those that `<target>/bench/<file>` has, and returns its path.
+    ///
+    /// # Errors
+    ///
+    /// As [`Report::write`], and if the file is not there or has one of them already.
+    pub fn merge(&self, file: &str) -> Result<PathBuf> {
+        let path = place::results().join(file);
+        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let before = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is no summary", path.display()))?;
+        write(&self.added_to(before)?, file)
+    }
+
+    fn added_to(&self, mut summary: Map<String, Value>) -> Result<Map<String, Value>> {
         for metric in &self.metrics {
             let number = Number::from_f64(metric.value)
                 .with_context(|| format!("`{}` is {}", metric.name, metric.value))?;
             let before = summary.insert(metric.name.clone(), Value::Number(number));
             ensure!(before.is_none(), "two metrics are called `{}`", metric.name);
         }
-        let dir = place::target().join("bench");
-        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let path = dir.join("summary.json");
-        let mut text = serde_json::to_string_pretty(&summary)?;
-        text.push('\n');
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path)
+        Ok(summary)
     }
+}
+
+fn write(summary: &Map<String, Value>, file: &str) -> Result<PathBuf> {
+    let dir = place::results();
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let path = dir.join(file);
+    let mut text = serde_json::to_string_pretty(summary)?;
+    text.push('\n');
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
 }
 
 impl Metric {
@@ -128,6 +150,23 @@ fn shown(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_merged_takes_nobodys_place() {
+        let mut first = Report::default();
+        first.add("a_ns", 1.5, "");
+        let mut second = Report::default();
+        second.add("b_ns", 2.5, "");
+        let both = second
+            .added_to(first.added_to(Map::new()).unwrap())
+            .unwrap();
+        assert_eq!(
+            Value::Object(both.clone()),
+            serde_json::json!({"a_ns": 1.5, "b_ns": 2.5})
+        );
+        let error = first.added_to(both).unwrap_err();
+        assert_eq!(error.to_string(), "two metrics are called `a_ns`");
+    }
 
     #[test]
     fn the_table_is_aligned() {

@@ -5,9 +5,9 @@ use http::{Request, StatusCode};
 use vortex_hook_core::HookOutput;
 
 /// The client's address.
-pub(crate) const REMOTE: &str = "203.0.113.7:51514";
+pub const REMOTE: &str = "203.0.113.7:51514";
 /// The name of the gateway's route.
-pub(crate) const ROUTE: &str = "orders";
+pub const ROUTE: &str = "orders";
 
 /// Twelve headers as a browser behind a load balancer sends them; the `api-key`
 /// guest knows the key.
@@ -30,7 +30,11 @@ const HEADERS: [(&str, &str); 12] = [
 ];
 
 /// The request, without a body.
-pub(crate) fn sample() -> Result<Request<()>> {
+///
+/// # Errors
+///
+/// Never: its parts are valid.
+pub fn sample() -> Result<Request<()>> {
     let mut request = Request::get("/v1/orders/1234");
     for (name, value) in HEADERS {
         request = request.header(name, value);
@@ -39,7 +43,11 @@ pub(crate) fn sample() -> Result<Request<()>> {
 }
 
 /// Checks that the `api-key` guest has recognised the key.
-pub(crate) fn check_answer(output: &HookOutput) -> Result<()> {
+///
+/// # Errors
+///
+/// If it has not.
+pub fn check_answer(output: &HookOutput) -> Result<()> {
     let consumer = output
         .headers
         .get(&http::HeaderName::from_static("x-consumer"))
