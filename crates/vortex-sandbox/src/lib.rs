@@ -44,9 +44,10 @@ mod wasm_hook;
 
 pub use config::RuntimeConfig;
 pub use error::SandboxError;
+pub use module::inspect::{InspectedExport, InspectedImport, Inspection, MemorySize, Producer};
 pub use module::limits::ModuleLimits;
 pub use module::validate::ExportType;
-pub use plugin::{Plugin, PluginInstance, PluginStats};
+pub use plugin::{Plugin, PluginInstance, PluginStats, Usage};
 pub use runtime::Runtime;
 pub use value::{Value, ValueType, Values};
 pub use wasm_hook::WasmHook;

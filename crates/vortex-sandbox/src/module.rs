@@ -2,5 +2,6 @@
 
 pub(crate) mod compile;
 pub(crate) mod function;
+pub(crate) mod inspect;
 pub(crate) mod limits;
 pub(crate) mod validate;

@@ -1,5 +1,7 @@
 //! A loaded module.
 
+mod usage;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +9,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use vortex_hook_core::{HookContext, HookInput, HookOutput};
+
+pub use usage::Usage;
 
 use crate::abi::json;
 use crate::instance::guest::{CallFailure, Guest};
@@ -146,7 +150,7 @@ impl Plugin {
     ) -> Result<HookOutput, SandboxError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let result = match self.lease(cx).await {
-            Ok(lease) => self.call_on(lease, cx, input),
+            Ok(mut lease) => self.call_on(&mut lease, cx, input),
             Err(error) => Err(error),
         };
         if result.is_err() {
@@ -167,12 +171,11 @@ impl Plugin {
 
     fn call_on(
         &self,
-        mut lease: Lease<'_>,
+        guest: &mut Guest,
         cx: &HookContext,
         input: &HookInput<'_>,
     ) -> Result<HookOutput, SandboxError> {
         let json = input.to_json();
-        let guest: &mut Guest = &mut lease;
         let answer = guest.on_budget(cx, |running| json::call(running, json, &self.config))?;
         HookOutput::from_json(&answer).map_err(|error| {
             guest.spoil();

@@ -229,6 +229,18 @@ impl Guest {
             })
     }
 
+    /// Operators that the last call has executed, if they are counted.
+    pub(crate) fn fuel_used(&mut self) -> Option<u64> {
+        let fuel = self.fuel.as_ref()?;
+        if fuel.exhausted.get(&mut self.store.0) != Value::I32(0) {
+            return Some(fuel.limit);
+        }
+        let Value::I64(remaining) = fuel.remaining.get(&mut self.store.0) else {
+            return None;
+        };
+        Some(fuel.limit.saturating_sub(remaining.cast_unsigned()))
+    }
+
     /// Copies `bytes` into guest memory; `false` when they do not fit there.
     pub(crate) fn write(&self, ptr: u32, bytes: &[u8]) -> bool {
         self.memory

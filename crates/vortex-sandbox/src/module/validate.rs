@@ -5,12 +5,13 @@ use std::fmt;
 
 use wasmer::wasmparser::{
     BinaryReaderError, CompositeInnerType, DataKind, ElementItems, ElementKind, Export,
-    FuncValidatorAllocations, Import, Parser, Payload, TypeRef, ValType, ValidPayload, Validator,
+    FuncValidatorAllocations, Import, Parser, Payload, ValType, ValidPayload, Validator,
     WasmFeatures,
     types::{EntityType, TypesRef},
 };
 
 use super::function;
+use super::inspect::kind_of;
 use crate::config::PAGE;
 use crate::{RuntimeConfig, SandboxError, instrument};
 
@@ -96,8 +97,18 @@ pub(crate) struct Validated {
 
 /// Checks a module.
 pub(crate) fn validate(wasm: &[u8], config: &RuntimeConfig) -> Result<Validated, SandboxError> {
+    validate_with(wasm, config, &mut Err)
+}
+
+/// Checks a module and hands every rule that it breaks to `broken`, whose `Err` ends the
+/// checks. After an `Ok` the rest is checked, but for the function that broke the rule.
+pub(super) fn validate_with(
+    wasm: &[u8],
+    config: &RuntimeConfig,
+    broken: &mut dyn FnMut(SandboxError) -> Result<(), SandboxError>,
+) -> Result<Validated, SandboxError> {
     let limits = &config.module;
-    cap("module_bytes", wasm.len() as u64, limits.module_bytes)?;
+    cap("module_bytes", wasm.len() as u64, limits.module_bytes).or_else(&mut *broken)?;
     let mut validator = Validator::new_with_features(FEATURES);
     let mut allocations = FuncValidatorAllocations::default();
     let mut exports = Vec::new();
@@ -105,7 +116,7 @@ pub(crate) fn validate(wasm: &[u8], config: &RuntimeConfig) -> Result<Validated,
     let mut memory = None;
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload.map_err(invalid)?;
-        check_counts(&payload, config)?;
+        check_counts(&payload, config).or_else(&mut *broken)?;
         if let Payload::ImportSection(section) = &payload {
             for import in section.clone().into_imports() {
                 let import = import.map_err(invalid)?;
@@ -117,7 +128,9 @@ pub(crate) fn validate(wasm: &[u8], config: &RuntimeConfig) -> Result<Validated,
             }
             // Said before the validator meets types that only an import would use.
             if !wanted.is_empty() {
-                return Err(SandboxError::Imports { wanted });
+                broken(SandboxError::Imports {
+                    wanted: std::mem::take(&mut wanted),
+                })?;
             }
         }
         if let Payload::ExportSection(section) = &payload {
@@ -128,31 +141,33 @@ pub(crate) fn validate(wasm: &[u8], config: &RuntimeConfig) -> Result<Validated,
         }
         if let Payload::MemorySection(section) = &payload {
             for ty in section.clone() {
-                // Its size has passed the cap above.
                 let pages = usize::try_from(ty.map_err(invalid)?.initial).unwrap_or(0);
-                memory = Some(pages * PAGE);
+                memory = Some(pages.saturating_mul(PAGE));
             }
         }
         match validator.payload(&payload).map_err(invalid)? {
-            // Code is stopped by way of its memory.
-            ValidPayload::Func(..) if memory.is_none() => {
-                return Err(SandboxError::MissingExport {
-                    export: "memory".to_owned(),
-                    expected: ExportType::Memory.to_string(),
-                });
-            }
             ValidPayload::Func(to_validate, body) => {
+                // Code is stopped by way of its memory.
+                if memory.is_none() {
+                    broken(SandboxError::MissingExport {
+                        export: "memory".to_owned(),
+                        expected: ExportType::Memory.to_string(),
+                    })?;
+                }
                 let mut function = to_validate.into_validator(allocations);
-                function::check(&body, config, &mut function)?;
+                function::check(&body, config, &mut function).or_else(&mut *broken)?;
                 allocations = function.into_allocations();
             }
             ValidPayload::End(types) => {
-                let exports = exports
-                    .iter()
-                    .map(|export| type_of(export, types.as_ref()))
-                    .collect::<Result<_, _>>()?;
+                let mut typed = Vec::with_capacity(exports.len());
+                for export in &exports {
+                    match type_of(export, types.as_ref()) {
+                        Ok(export) => typed.push(export),
+                        Err(error) => broken(error)?,
+                    }
+                }
                 return Ok(Validated {
-                    exports,
+                    exports: typed,
                     initial_bytes: memory.unwrap_or(0),
                 });
             }
@@ -169,24 +184,29 @@ fn type_of(export: &Export<'_>, types: TypesRef<'_>) -> Result<(String, ExportTy
     if instrument::is_reserved(export.name) {
         return Err(SandboxError::ReservedExport { name });
     }
-    let export_type = match types.entity_type_from_export(export) {
-        Some(EntityType::Func(id)) => {
+    match export_type(export, types) {
+        Some(export_type) => Ok((name, export_type)),
+        None => Err(SandboxError::InvalidModule {
+            reason: format!("export `{name}` is of an unknown kind"),
+        }),
+    }
+}
+
+/// The type of an export; `None` for kinds that no module of ours can have.
+pub(super) fn export_type(export: &Export<'_>, types: TypesRef<'_>) -> Option<ExportType> {
+    Some(match types.entity_type_from_export(export)? {
+        EntityType::Func(id) => {
             let func = types[id].unwrap_func();
             ExportType::Function {
                 params: names(func.params()),
                 results: names(func.results()),
             }
         }
-        Some(EntityType::Memory(_)) => ExportType::Memory,
-        Some(EntityType::Table(_)) => ExportType::Table,
-        Some(EntityType::Global(_)) => ExportType::Global,
-        _ => {
-            return Err(SandboxError::InvalidModule {
-                reason: format!("export `{name}` is of an unknown kind"),
-            });
-        }
-    };
-    Ok((name, export_type))
+        EntityType::Memory(_) => ExportType::Memory,
+        EntityType::Table(_) => ExportType::Table,
+        EntityType::Global(_) => ExportType::Global,
+        _ => return None,
+    })
 }
 
 fn names(types: &[ValType]) -> Vec<String> {
@@ -208,13 +228,7 @@ pub(super) fn cap(limit: &'static str, value: u64, max: u64) -> Result<(), Sandb
 }
 
 fn describe(import: &Import<'_>) -> String {
-    let kind = match import.ty {
-        TypeRef::Func(_) | TypeRef::FuncExact(_) => "function",
-        TypeRef::Table(_) => "table",
-        TypeRef::Memory(_) => "memory",
-        TypeRef::Global(_) => "global",
-        TypeRef::Tag(_) => "tag",
-    };
+    let kind = kind_of(import.ty);
     let short = |name: &str| name.chars().take(64).collect::<String>();
     format!("{}.{} ({kind})", short(import.module), short(import.name))
 }
