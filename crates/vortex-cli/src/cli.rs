@@ -60,13 +60,7 @@ pub(crate) struct Cli {
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// The plugin store
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "VORTEX_PLUGIN_DIR",
-        hide_env_values = true
-    )]
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
 
     /// The policy file (TOML) that says who is trusted for what

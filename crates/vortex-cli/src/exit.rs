@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use vortex_plugins::hook_core::DecodeError;
@@ -157,6 +158,9 @@ fn hint_of_registry(error: &RegistryError, options: &Options) -> Option<String> 
             _ => return None,
         }
         .to_owned(),
+        RegistryError::NotFound { name, .. } if Path::new(name.as_str()).is_file() => {
+            format!("there is a file of that name: write ./{name} to mean it")
+        }
         RegistryError::NotFound { .. } => "`vortex-plugin list` shows what is installed".to_owned(),
         RegistryError::Corrupt { name, version, .. } => format!(
             "do not run it; if it is installed, `vortex-plugin remove {name}@{version}` and \

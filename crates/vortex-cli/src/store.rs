@@ -39,11 +39,10 @@ impl Options {
 
     /// Where the store is.
     pub(crate) fn store(&self) -> Result<PathBuf> {
+        let store = self.store.clone();
+        let store = store.or_else(|| std::env::var_os("VORTEX_PLUGIN_DIR").map(PathBuf::from));
         // An empty variable is none.
-        let store = self
-            .store
-            .clone()
-            .filter(|path| !path.as_os_str().is_empty());
+        let store = store.filter(|path| !path.as_os_str().is_empty());
         store.ok_or_else(|| {
             UsageError::new("no plugin store given: use --store DIR or set VORTEX_PLUGIN_DIR")
         })

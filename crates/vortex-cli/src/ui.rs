@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::escape::{escaped, escaped_json};
 use crate::exit::UsageError;
-use crate::table::{BAD, DOUBTFUL, FAINT, HEAD, styled};
+use crate::table::{BAD, DOUBTFUL, HEAD, styled};
 
 /// When there are colours.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -99,8 +99,7 @@ impl Ui {
     /// Shows on a terminal that something takes its time, until it is dropped.
     pub(crate) fn spinner(&self, what: &str) -> Spinner {
         let bar = ProgressBar::new_spinner();
-        let template = format!("{{spinner}} {} {{elapsed}}", styled(FAINT, "{msg}"));
-        if let Ok(style) = ProgressStyle::with_template(&template) {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
             bar.set_style(style);
         }
         bar.set_message(escaped(what));

@@ -1,0 +1,13 @@
+//! The command as a person, a script or an attacker meets it: the binary itself is run.
+
+mod documents;
+mod errors;
+mod hostile;
+mod index;
+mod inspect;
+mod keys;
+mod policy;
+mod run;
+mod story;
+mod terminal;
+mod util;
