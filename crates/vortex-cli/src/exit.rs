@@ -41,12 +41,11 @@ impl From<Exit> for ExitCode {
 
 /// Something was asked for that makes no sense.
 #[derive(Debug)]
-pub(crate) struct UsageError(String);
+struct UsageError(String);
 
-impl UsageError {
-    pub(crate) fn new(message: impl Into<String>) -> anyhow::Error {
-        Self(message.into()).into()
-    }
+/// An error for something that makes no sense.
+pub(crate) fn usage_error(message: impl Into<String>) -> anyhow::Error {
+    UsageError(message.into()).into()
 }
 
 impl fmt::Display for UsageError {
@@ -81,12 +80,9 @@ fn exit_of(error: &anyhow::Error) -> Exit {
         if let Some(error) = cause.downcast_ref::<SandboxError>() {
             return Some(exit_of_sandbox(error));
         }
-        match cause.downcast_ref::<HostError>() {
-            Some(HostError::Abi { .. } | HostError::NoHookTypes { .. }) => {
-                return Some(Exit::PluginFailed);
-            }
-            // The cause says more.
-            Some(_) | None => {}
+        // Of other errors of the host, the cause says more.
+        if let Some(HostError::Abi { .. } | HostError::NoHookTypes { .. }) = cause.downcast_ref() {
+            return Some(Exit::PluginFailed);
         }
         let is_usage = cause.is::<UsageError>() || cause.is::<DecodeError>();
         is_usage.then_some(Exit::Usage)

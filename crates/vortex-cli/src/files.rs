@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use vortex_plugins::registry::{Limits, PluginManifest};
 
-use crate::exit::UsageError;
+use crate::exit::usage_error;
 
 /// Reads a file, or standard input for `-`, of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
@@ -21,7 +21,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
         read(&mut file).with_context(failed)?;
     }
     if bytes.len() as u64 > limit {
-        return Err(UsageError::new(format!(
+        return Err(usage_error(format!(
             "{} is larger than the limit of {limit} bytes",
             path.display()
         )));
@@ -46,9 +46,8 @@ pub(crate) fn read_manifest(path: &Path) -> Result<PluginManifest> {
             error
         }
     })?;
-    serde_json::from_slice(&json).map_err(|error| {
-        UsageError::new(format!("{} is no plugin manifest: {error}", path.display()))
-    })
+    serde_json::from_slice(&json)
+        .map_err(|error| usage_error(format!("{} is no plugin manifest: {error}", path.display())))
 }
 
 /// The manifest that belongs to a module unless another is named: `manifest.json` beside it.

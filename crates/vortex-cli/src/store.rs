@@ -10,7 +10,7 @@ use vortex_plugins::registry::{
 };
 
 use crate::cli::Options;
-use crate::exit::UsageError;
+use crate::exit::usage_error;
 use crate::table::{BAD, Cell, DOUBTFUL, GOOD};
 
 impl Options {
@@ -44,7 +44,7 @@ impl Options {
         // An empty variable is none.
         let store = store.filter(|path| !path.as_os_str().is_empty());
         store.ok_or_else(|| {
-            UsageError::new("no plugin store given: use --store DIR or set VORTEX_PLUGIN_DIR")
+            usage_error("no plugin store given: use --store DIR or set VORTEX_PLUGIN_DIR")
         })
     }
 

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use crate::escape::{escaped, escaped_json};
-use crate::exit::UsageError;
+use crate::exit::usage_error;
 use crate::table::{BAD, DOUBTFUL, HEAD, styled};
 
 /// When there are colours.
@@ -110,7 +110,7 @@ impl Ui {
     /// Asks a question on the terminal; no answer is a no.
     pub(crate) fn confirm(&self, question: &str) -> Result<bool> {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            return Err(UsageError::new(
+            return Err(usage_error(
                 "this asks for confirmation and there is no terminal to ask on: give --yes",
             ));
         }

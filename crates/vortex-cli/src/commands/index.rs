@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vortex_plugins::registry::{Digest, FleetIndex, KeyId, PluginVersion, PrivateKey, Registry};
 
 use crate::cli::Options;
-use crate::exit::{Exit, UsageError};
+use crate::exit::{Exit, usage_error};
 use crate::files;
 use crate::store::{date, now};
 use crate::table::{Cell, DOUBTFUL, Table};
@@ -95,7 +95,7 @@ impl Make {
         if let Some(base) = &base
             && seq <= base.seq
         {
-            return Err(UsageError::new(format!(
+            return Err(usage_error(format!(
                 "--seq is {seq}, and the index in the store has number {}: give a higher one",
                 base.seq
             )));

@@ -10,7 +10,7 @@ use serde_json::json;
 use vortex_plugins::registry::{KeyId, Mode, PluginName, Policy, Rule};
 
 use crate::cli::Options;
-use crate::exit::{Exit, UsageError};
+use crate::exit::{Exit, usage_error};
 use crate::store::{brief, brief_ids, date, now};
 use crate::table::{BAD, Cell, DOUBTFUL, GOOD, Table};
 use crate::ui::Ui;
@@ -44,9 +44,8 @@ pub(crate) struct Check {
 impl Check {
     fn run(self, options: &Options, ui: &Ui) -> Result<Exit> {
         let file = self.file.or_else(|| options.policy_file());
-        let file = file.ok_or_else(|| {
-            UsageError::new("no policy file given: name one, or use --policy FILE")
-        })?;
+        let file = file
+            .ok_or_else(|| usage_error("no policy file given: name one, or use --policy FILE"))?;
         let policy = Policy::read_toml_file(file)?;
         let now = now();
         let warnings = warnings(&policy, now);

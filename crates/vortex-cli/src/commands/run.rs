@@ -12,7 +12,7 @@ use vortex_plugins::{HookContext, HookInput, HookOutput, HookType, PluginHost, P
 
 use super::inspect::hex;
 use crate::cli::Options;
-use crate::exit::{Exit, UsageError};
+use crate::exit::{Exit, usage_error};
 use crate::files;
 use crate::http_request;
 use crate::store::Target;
@@ -119,12 +119,12 @@ impl Run {
                 .with_context(|| format!("{} cannot be used", self.input.display()))?;
             match (input.hook_type(), self.hook_type) {
                 (None, _) => {
-                    return Err(UsageError::new(
+                    return Err(usage_error(
                         "the input has no `type`, such as \"pre_request\"",
                     ));
                 }
                 (Some(own), Some(given)) if own != given => {
-                    return Err(UsageError::new(format!(
+                    return Err(usage_error(format!(
                         "the input is of type {own}: leave --type out, it is for HTTP requests"
                     )));
                 }
@@ -133,7 +133,7 @@ impl Run {
         } else {
             request = http_request::parse(&bytes).map_err(|reason| {
                 let file = self.input.display();
-                UsageError::new(format!(
+                usage_error(format!(
                     "{file} is no hook input in JSON and no HTTP/1.1 request: {reason}"
                 ))
             })?;

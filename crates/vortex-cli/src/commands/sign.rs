@@ -11,7 +11,7 @@ use vortex_plugins::registry::{PluginManifest, PluginName, PrivateKey, Release, 
 use vortex_plugins::sandbox::{Inspection, RuntimeConfig};
 
 use super::inspect::{Abi, abi_of};
-use crate::exit::{Exit, UsageError};
+use crate::exit::{Exit, usage_error};
 use crate::files;
 use crate::store::{brief, date, hook_types};
 use crate::table::Table;
@@ -99,7 +99,7 @@ impl Sign {
         let released_at = self.released_at.unwrap_or_else(SystemTime::now);
         let released_at = released_at
             .duration_since(SystemTime::UNIX_EPOCH)
-            .map_err(|_| UsageError::new("--released-at lies before 1970"))?
+            .map_err(|_| usage_error("--released-at lies before 1970"))?
             .as_secs();
         let release = Release {
             abi,
@@ -156,7 +156,7 @@ impl Sign {
             }
             // The parser of the command line asks for both.
             (None, _, _) => {
-                return Err(UsageError::new("give --name and --version, or --manifest"));
+                return Err(usage_error("give --name and --version, or --manifest"));
             }
         };
         if let Some(name) = &self.name {

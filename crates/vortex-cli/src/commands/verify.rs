@@ -9,7 +9,7 @@ use vortex_plugins::registry::{Registry, RegistryError, Status, Trust, Verified}
 
 use super::list;
 use crate::cli::Options;
-use crate::exit::{Exit, UsageError};
+use crate::exit::{Exit, usage_error};
 use crate::files;
 use crate::store::{Target, brief, brief_ids, date, hook_types};
 use crate::table::{Cell, GOOD, Table};
@@ -41,7 +41,7 @@ impl Verify {
         };
         let verified = match target {
             Target::Installed(_) if self.manifest.is_some() => {
-                return Err(UsageError::new(
+                return Err(usage_error(
                     "--manifest is for a file, not for a plugin in the store",
                 ));
             }
