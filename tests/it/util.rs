@@ -10,13 +10,18 @@ use std::time::{Duration, Instant};
 use vortex_hook_core::{Hook, HookContext, HookError, HookInput, HookOutput, HookType};
 use vortex_sandbox::{Runtime, RuntimeConfig, SandboxError, WasmHook};
 
-/// A built fixture.
-pub(crate) fn fixture(name: &str) -> Vec<u8> {
+/// Where the fixtures are built.
+pub(crate) fn fixtures() -> PathBuf {
     let target = match std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
         None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target"),
     };
-    let path = target.join("fixtures").join(name).with_extension("wasm");
+    target.join("fixtures")
+}
+
+/// A built fixture.
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
+    let path = fixtures().join(name).with_extension("wasm");
     std::fs::read(&path)
         .unwrap_or_else(|error| panic!("{}: {error}: run cargo xtask fixtures", path.display()))
 }

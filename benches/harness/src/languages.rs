@@ -5,7 +5,6 @@
 //! refused or answers wrong. `languages count NAME=PATH…` counts what is in modules
 //! that are no plugins. Both print a table.
 
-
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -14,6 +13,7 @@ use http::{Request, StatusCode};
 use vortex_hook_core::{HookContext, HookInput, HookOutput, HookType};
 use vortex_sandbox::{ModuleReport, Runtime, RuntimeConfig, SandboxError, WasmHook};
 
+use vortex_benches::poll;
 use vortex_benches::request::{REMOTE, ROUTE, check_answer, sample};
 
 /// What every table begins with.

@@ -9,7 +9,7 @@ use crate::lock::StoreLock;
 use crate::manifest::PluginManifest;
 use crate::registry::{Found, Registry};
 use crate::staging::Staging;
-use crate::verify::admit;
+use crate::verify::{Candidate, Verified, admit, verify};
 
 /// What an installation has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,38 @@ impl Registry {
             // Somebody who holds no lock was faster.
             false => Err(conflict(manifest)),
         }
+    }
+
+    /// Verifies a version that need not be in the store, as [`get`](Self::get) would if it were.
+    ///
+    /// ```
+    /// use vortex_registry::{PluginManifest, Policy, Registry, RegistryError, Version};
+    ///
+    /// # let store = tempfile::tempdir()?;
+    /// let registry = Registry::open(store.path(), Policy::default())?;
+    /// let manifest = PluginManifest::new("draft".parse()?, Version::new(0, 1, 0), [], b"");
+    /// let refused = registry.check(manifest, Vec::new());
+    /// assert!(matches!(refused, Err(RegistryError::Unsigned { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), but for what concerns the store.
+    pub fn check(
+        &self,
+        manifest: PluginManifest,
+        wasm: Vec<u8>,
+    ) -> Result<Verified, RegistryError> {
+        let wasm_limit = self.limits.wasm_bytes;
+        self.check_size(&manifest, layout::WASM, wasm.len(), wasm_limit)?;
+        let candidate = Candidate {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            manifest,
+            wasm,
+        };
+        self.with_authority(|authority| verify(authority, candidate))
     }
 
     fn check_size(

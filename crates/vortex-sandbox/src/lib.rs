@@ -48,10 +48,11 @@ pub use module::artifact_cache::{ArtifactCache, CacheStats};
 #[doc(hidden)]
 pub use module::compiler_process::serve::{COMPILER_OUT_OF_MEMORY, compiler_main};
 pub use module::compiler_process::{CompileLimits, CompilerProcess};
+pub use module::inspect::{InspectedExport, InspectedImport, Inspection, MemorySize, Producer};
 pub use module::limits::ModuleLimits;
 pub use module::report::ModuleReport;
 pub use module::validate::ExportType;
-pub use plugin::{Plugin, PluginInstance, PluginStats};
+pub use plugin::{Plugin, PluginInstance, PluginStats, Usage};
 pub use runtime::{Runtime, RuntimeBuilder};
 pub use value::{Value, ValueType, Values};
 pub use wasm_hook::WasmHook;

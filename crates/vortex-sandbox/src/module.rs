@@ -7,6 +7,7 @@ mod code_limits;
 pub(crate) mod compile;
 pub(crate) mod compiler_process;
 pub(crate) mod function;
+pub(crate) mod inspect;
 pub(crate) mod limits;
 pub(crate) mod loader;
 pub(crate) mod report;

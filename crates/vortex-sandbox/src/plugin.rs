@@ -1,7 +1,8 @@
 //! A loaded module.
 
+mod usage;
+
 use std::fmt;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +11,8 @@ use tokio::runtime::Handle;
 use vortex_hook_core::{
     CancellationToken, FrameOutput, HookContext, HookInput, HookOutput, LogLevel, LogLine,
 };
+
+pub use usage::Usage;
 
 use crate::abi::Abi;
 use crate::instance::guest::{CallFailure, Exports, Guest};
@@ -175,7 +178,9 @@ impl Plugin {
             Err(error) => Err(error),
         };
         self.calls.fetch_add(1, Ordering::Relaxed);
-        Some(self.counted(lease.and_then(|lease| self.call_on(lease, cx, input, plugin_config))))
+        Some(self.counted(
+            lease.and_then(|mut lease| self.call_on(&mut lease, cx, input, plugin_config)),
+        ))
     }
 
     /// One hook call here, when an instance is to be had.
@@ -190,7 +195,7 @@ impl Plugin {
             Ok(()) => Pool::acquire(&*self.pool, cx).await,
             Err(error) => Err(error),
         };
-        self.counted(lease.and_then(|lease| self.call_on(lease, cx, input, plugin_config)))
+        self.counted(lease.and_then(|mut lease| self.call_on(&mut lease, cx, input, plugin_config)))
     }
 
     /// One hook call on a blocking thread, when an instance is to be had. Dropping
@@ -207,7 +212,7 @@ impl Plugin {
             Ok(()) => Pool::acquire(Arc::clone(&self.pool), cx).await,
             Err(error) => Err(error),
         };
-        let lease = match lease {
+        let mut lease = match lease {
             Ok(lease) => lease,
             Err(error) => return self.counted(Err(error)),
         };
@@ -221,7 +226,7 @@ impl Plugin {
             cx.clone().with_cancellation(token),
             Arc::clone(plugin_config),
         );
-        let call = move || plugin.counted(plugin.call_on(lease, &cx, &input, &plugin_config));
+        let call = move || plugin.counted(plugin.call_on(&mut lease, &cx, &input, &plugin_config));
         match threads.spawn_blocking(call).await {
             Ok(result) => result,
             // The call itself does not panic: the runtime is shutting down.
@@ -239,14 +244,13 @@ impl Plugin {
         result
     }
 
-    fn call_on<P: Deref<Target = Pool>>(
+    fn call_on(
         &self,
-        mut lease: Lease<P>,
+        guest: &mut Guest,
         cx: &HookContext,
         input: &HookInput<'_>,
         plugin_config: &[u8],
     ) -> Result<HookOutput, SandboxError> {
-        let guest: &mut Guest = &mut lease;
         let config = &self.config;
         let json = matches!(guest.exports(), Exports::Json(_)).then(|| input.to_json());
         let kept = cx.exchange().and_then(|exchange| exchange.kept(&self.name));

@@ -11,7 +11,8 @@ use crate::statement::Statement;
 
 /// A plugin version that is intact and signed by trusted keys: it may run.
 ///
-/// There is no way to make one but [`Registry::get`](crate::Registry::get).
+/// There is no way to make one but [`Registry::get`](crate::Registry::get) and
+/// [`Registry::check`](crate::Registry::check).
 ///
 /// ```compile_fail,E0308
 /// fn run(plugin: vortex_registry::Verified) {}

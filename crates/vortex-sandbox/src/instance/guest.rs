@@ -305,6 +305,18 @@ impl Guest {
             })
     }
 
+    /// Operators that the last call has executed, if they are counted.
+    pub(crate) fn fuel_used(&mut self) -> Option<u64> {
+        let fuel = self.fuel.as_ref()?;
+        if fuel.exhausted.get(&mut self.store.0) != Value::I32(0) {
+            return Some(fuel.limit);
+        }
+        let Value::I64(remaining) = fuel.remaining.get(&mut self.store.0) else {
+            return None;
+        };
+        Some(fuel.limit.saturating_sub(remaining.cast_unsigned()))
+    }
+
     /// Bytes of the exported memory; `None` when they are not all there.
     pub(crate) fn bytes(&self, ptr: u32, len: u32) -> Option<&[u8]> {
         if !self.has_memory {

@@ -44,7 +44,7 @@ impl ThreadClock {
     }
 
     /// CPU time that the thread has used so far; zero once it has ended.
-    fn read(self) -> Duration {
+    pub(crate) fn read(self) -> Duration {
         let mut time = libc::timespec {
             tv_sec: 0,
             tv_nsec: 0,

@@ -35,7 +35,6 @@ pub struct ModuleReport {
     /// the most that any of its functions has.
     pub used: ModuleLimits,
     /// Why it would not be loaded, each kind of reason once; empty if it would be.
-    /// Its exports are not looked at.
     pub objections: Vec<SandboxError>,
 }
 
@@ -110,11 +109,6 @@ impl<'a> Examination<'a> {
             used: ModuleLimits::NONE,
             objections: None,
         }
-    }
-
-    /// Whether it goes on to the end, to tell all.
-    pub(super) fn is_report(&self) -> bool {
-        self.objections.is_some()
     }
 
     /// Says that the module is to be refused.

@@ -5,12 +5,13 @@ use std::fmt;
 
 use wasmer::wasmparser::{
     BinaryReaderError, CompositeInnerType, DataKind, ElementItems, ElementKind, Export,
-    FuncValidatorAllocations, Import, Parser, Payload, TypeRef, ValidPayload, Validator,
+    FuncValidatorAllocations, Import, Parser, Payload, ValType, ValidPayload, Validator,
     WasmFeatures,
     types::{EntityType, TypesRef},
 };
 
 use super::function;
+use super::inspect::kind_of;
 use super::report::{Examination, count};
 use crate::config::PAGE;
 use crate::{RuntimeConfig, SandboxError, instrument};
@@ -140,22 +141,22 @@ pub(super) fn examine(
         match validator.payload(&payload).map_err(invalid)? {
             // Code is stopped by way of its memory.
             ValidPayload::Func(to_validate, body) => {
-                if !has_memory && !examination.is_report() {
-                    return Err(SandboxError::MissingExport {
+                if !has_memory {
+                    examination.object(SandboxError::MissingExport {
                         export: "memory".to_owned(),
                         expected: ExportType::Memory.to_string(),
-                    });
+                    })?;
                 }
                 let mut function = to_validate.into_validator(allocations);
                 function::check(&body, examination, &mut function)?;
                 allocations = function.into_allocations();
             }
             ValidPayload::End(types) => {
-                // A report has nothing to say of exports.
-                let exports = exports.iter().filter(|_| !examination.is_report());
-                return exports
-                    .into_iter()
-                    .try_for_each(|export| check_export(export, types.as_ref()));
+                for export in &exports {
+                    check_export(export, types.as_ref())
+                        .or_else(|error| examination.object(error))?;
+                }
+                return Ok(());
             }
             _ => {}
         }
@@ -170,17 +171,33 @@ fn check_export(export: &Export<'_>, types: TypesRef<'_>) -> Result<(), SandboxE
     if instrument::is_reserved(export.name) {
         return Err(SandboxError::ReservedExport { name });
     }
-    match types.entity_type_from_export(export) {
-        Some(
-            EntityType::Func(_)
-            | EntityType::Memory(_)
-            | EntityType::Table(_)
-            | EntityType::Global(_),
-        ) => Ok(()),
-        _ => Err(SandboxError::InvalidModule {
+    match export_type(export, types) {
+        Some(_) => Ok(()),
+        None => Err(SandboxError::InvalidModule {
             reason: format!("export `{name}` is of an unknown kind"),
         }),
     }
+}
+
+/// The type of an export; `None` for kinds that no module of ours can have.
+pub(super) fn export_type(export: &Export<'_>, types: TypesRef<'_>) -> Option<ExportType> {
+    Some(match types.entity_type_from_export(export)? {
+        EntityType::Func(id) => {
+            let func = types[id].unwrap_func();
+            ExportType::Function {
+                params: names(func.params()),
+                results: names(func.results()),
+            }
+        }
+        EntityType::Memory(_) => ExportType::Memory,
+        EntityType::Table(_) => ExportType::Table,
+        EntityType::Global(_) => ExportType::Global,
+        _ => return None,
+    })
+}
+
+fn names(types: &[ValType]) -> Vec<String> {
+    types.iter().map(ToString::to_string).collect()
 }
 
 pub(super) fn invalid(error: BinaryReaderError) -> SandboxError {
@@ -198,13 +215,7 @@ pub(super) fn cap(limit: &'static str, value: u64, max: u64) -> Result<(), Sandb
 }
 
 fn describe(import: &Import<'_>) -> String {
-    let kind = match import.ty {
-        TypeRef::Func(_) | TypeRef::FuncExact(_) => "function",
-        TypeRef::Table(_) => "table",
-        TypeRef::Memory(_) => "memory",
-        TypeRef::Global(_) => "global",
-        TypeRef::Tag(_) => "tag",
-    };
+    let kind = kind_of(import.ty);
     let short = |name: &str| name.chars().take(64).collect::<String>();
     format!("{}.{} ({kind})", short(import.module), short(import.name))
 }
