@@ -4,6 +4,7 @@
 //! costs seconds and a broken crate cannot take its tools down with it.
 
 mod bench;
+mod debian;
 mod demo;
 mod fixtures;
 mod process;
@@ -19,7 +20,7 @@ Usage: cargo xtask <task>
 
   fixtures [--toolchain rustup|debian]
                      build the guests under tests/fixtures into <target>/fixtures
-  test [ARGS…]       fixtures, then `cargo test --workspace ARGS…`
+  test [ARGS…]       fixtures, servers, then `cargo test --workspace ARGS…`
   bench [GROUP…]     fixtures, then the benchmarks, into <target>/bench/summary.json
   demo               fixtures and examples, then a gateway with plugins, end to end
   tidy               check what no compiler checks: layering, size, leftovers

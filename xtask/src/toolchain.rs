@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::process;
+use crate::{debian, process};
 
 /// What guests are built for.
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
@@ -60,7 +60,7 @@ impl Toolchain {
             }
         }
         if wanted != Some(Kind::Rustup) {
-            match debian() {
+            match debian_linker() {
                 Ok(linker) => return Ok(Self::Debian { linker }),
                 Err(reason) => reasons.push(format!("Debian: {reason:#}")),
             }
@@ -154,9 +154,12 @@ fn has_target(sysroot: &Path) -> bool {
 }
 
 /// Sees to it that Debian's toolchain is there, and finds a linker for it.
-fn debian() -> Result<PathBuf> {
+fn debian_linker() -> Result<PathBuf> {
     if !debian_installed() {
-        install_debian()?;
+        debian::install(&DEBIAN_PACKAGES)?;
+        if !debian_installed() {
+            bail!("apt-get installed no complete toolchain");
+        }
     }
     let Some(linker) = linker() else {
         bail!("there is no linker for wasm32: neither rustup's rust-lld nor a wasm-ld in PATH");
@@ -167,43 +170,10 @@ fn debian() -> Result<PathBuf> {
 /// Whether the packages are there. Debian's ordinary rustc has the same paths
 /// and is too old, so the paths alone do not say it.
 fn debian_installed() -> bool {
-    let mut query = vec!["-W", "-f", "${db:Status-Status}\n"];
-    query.extend(DEBIAN_PACKAGES);
-    let installed = process::output("dpkg-query", &query).is_some_and(|states| {
-        states.lines().filter(|state| *state == "installed").count() == DEBIAN_PACKAGES.len()
-    });
-    installed
+    debian::has(&DEBIAN_PACKAGES)
         && [DEBIAN_CARGO, DEBIAN_RUSTC, DEBIAN_STD]
             .iter()
             .all(|file| Path::new(file).is_file())
-}
-
-fn install_debian() -> Result<()> {
-    if process::in_path("apt-get").is_none() {
-        bail!("there is no apt-get");
-    }
-    if process::output("id", &["-u"]).as_deref() != Some("0") {
-        bail!(
-            "{} are not installed, and only root may",
-            DEBIAN_PACKAGES.join(", ")
-        );
-    }
-    println!("fixtures: apt-get install {}", DEBIAN_PACKAGES.join(" "));
-    let apt_get = |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive");
-        process::run_bounded(&mut command, Duration::from_secs(600))
-    };
-    apt_get(&["update", "-qq"])?;
-    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
-    install.extend(DEBIAN_PACKAGES);
-    apt_get(&install)?;
-    if !debian_installed() {
-        bail!("apt-get installed no complete toolchain");
-    }
-    Ok(())
 }
 
 fn linker() -> Option<PathBuf> {

@@ -37,6 +37,8 @@ mod reference;
 mod spec;
 
 pub use vortex_hook_core as hook_core;
+#[cfg(feature = "oci")]
+pub use vortex_oci as oci;
 pub use vortex_registry as registry;
 pub use vortex_sandbox as sandbox;
 

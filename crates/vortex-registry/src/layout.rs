@@ -3,6 +3,7 @@
 //! ```text
 //! <store>/.lock                               held by whoever writes
 //! <store>/.staging/<random>/                  not yet published, or removed already
+//! <store>/.downloads/<digest>                 a module that is being downloaded
 //! <store>/.index.json                         the fleet index, signed
 //! <store>/.index.seen                         the number and digest of the highest one
 //! <store>/<name>/<version>/plugin.wasm        the module
@@ -20,9 +21,11 @@ use crate::error::{RegistryError, excerpt};
 use crate::name::PluginName;
 use crate::version::{MAX_VERSION_LEN, parse_version};
 
-/// No plugin name begins with a dot, so none of the first four can be one.
+/// No plugin name begins with a dot, so none of the first five can be one.
 pub(crate) const LOCK: &str = ".lock";
 pub(crate) const STAGING: &str = ".staging";
+/// Belongs to those who fetch versions from elsewhere; nothing here reads it.
+pub(crate) const DOWNLOADS: &str = ".downloads";
 pub(crate) const INDEX: &str = ".index.json";
 pub(crate) const INDEX_SEEN: &str = ".index.seen";
 pub(crate) const WASM: &str = "plugin.wasm";
@@ -56,7 +59,7 @@ pub(crate) fn staged_dir() -> Result<String, RegistryError> {
 
 /// Whether an entry of the store is the registry's own.
 pub(crate) fn is_internal(entry: &CStr) -> bool {
-    [LOCK, STAGING, INDEX, INDEX_SEEN]
+    [LOCK, STAGING, DOWNLOADS, INDEX, INDEX_SEEN]
         .map(str::as_bytes)
         .contains(&entry.to_bytes())
 }

@@ -76,6 +76,12 @@ impl Registry {
         Self { limits, ..self }
     }
 
+    /// How much it reads and installs.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Takes the time from elsewhere than the system: for tests.
     #[must_use]
     pub fn with_clock(self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {

@@ -4,13 +4,19 @@ use super::File;
 
 /// The crates of this workspace that each of them may depend on, in
 /// dev-dependencies too. Tests, examples and benches stand above all.
-const MAY_DEPEND_ON: [(&str, &[&str]); 8] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
     ("vortex-hook-core", &[]),
     ("vortex-sandbox", &["vortex-hook-core"]),
     ("vortex-registry", &["vortex-hook-core"]),
+    ("vortex-oci", &["vortex-registry"]),
     (
         "vortex-plugins",
-        &["vortex-hook-core", "vortex-sandbox", "vortex-registry"],
+        &[
+            "vortex-hook-core",
+            "vortex-oci",
+            "vortex-registry",
+            "vortex-sandbox",
+        ],
     ),
     ("vortex-tower", &["vortex-hook-core", "vortex-plugins"]),
     ("vortex-plugin-sdk", &["vortex-hook-core"]),
