@@ -20,7 +20,7 @@ Exit codes:
   1  something else failed: a file, the system, a version that is there already
   2  the arguments, or a file that they name, cannot be used
   3  refused for want of trust: unsigned, untrusted, revoked, no usable fleet index
-  4  the plugin is not installed
+  4  the plugin is not installed, or not in the OCI registry
   5  the plugin is damaged or was tampered with
   6  the plugin cannot run, or failed
   7  the plugin ran and denied

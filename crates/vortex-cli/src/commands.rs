@@ -1,6 +1,7 @@
 //! What the command can do, a file for each.
 
 mod docs;
+mod fleet;
 mod index;
 mod info;
 mod inspect;
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     /// Make, take over and look at fleet indexes: what is revoked everywhere
     #[command(subcommand)]
     Index(index::Command),
+    Push(fleet::Push),
+    Pull(fleet::Pull),
     Completions(docs::Completions),
     Man(docs::Man),
 }
@@ -55,6 +58,8 @@ pub(crate) fn run(command: Command, options: &Options, ui: &Ui) -> Result<Exit> 
         Command::Inspect(command) => command.run(options, ui),
         Command::Policy(command) => command.run(options, ui),
         Command::Index(command) => command.run(options, ui),
+        Command::Push(command) => command.run(options, ui),
+        Command::Pull(command) => command.run(ui),
         Command::Completions(command) => command.run(ui),
         Command::Man(command) => command.run(ui),
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use vortex_plugins::hook_core::DecodeError;
+use vortex_plugins::oci::OciError;
 use vortex_plugins::registry::{IndexDefect, RegistryError};
 use vortex_plugins::{HostError, SandboxError};
 
@@ -23,7 +24,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Refused for want of trust.
     Refused = 3,
-    /// The plugin is not installed.
+    /// The plugin is not installed, or not in the OCI registry.
     NotFound = 4,
     /// The plugin is damaged or was tampered with.
     Corrupt = 5,
@@ -84,6 +85,9 @@ fn exit_of(error: &anyhow::Error) -> Exit {
         if let Some(HostError::Abi { .. } | HostError::NoHookTypes { .. }) = cause.downcast_ref() {
             return Some(Exit::PluginFailed);
         }
+        if let Some(error) = cause.downcast_ref::<OciError>() {
+            return Some(exit_of_oci(error));
+        }
         let is_usage = cause.is::<UsageError>() || cause.is::<DecodeError>();
         is_usage.then_some(Exit::Usage)
     });
@@ -120,10 +124,33 @@ fn exit_of_sandbox(error: &SandboxError) -> Exit {
     }
 }
 
+fn exit_of_oci(error: &OciError) -> Exit {
+    match error {
+        OciError::Registry(error) => exit_of_registry(error),
+        OciError::InvalidReference { .. }
+        | OciError::Setup { .. }
+        | OciError::Unpublishable { .. } => Exit::Usage,
+        OciError::WrongPlugin { .. } => Exit::Refused,
+        OciError::Digest { .. } => Exit::Corrupt,
+        error if error.is_not_found() => Exit::NotFound,
+        // Whatever the sources were refused for counts more than those that did not answer.
+        OciError::Sources { failures, .. } => failures
+            .iter()
+            .map(exit_of_oci)
+            .max_by_key(|exit| *exit as u8)
+            .unwrap_or(Exit::Failed),
+        _ => Exit::Failed,
+    }
+}
+
 /// What to do about it, where the message itself does not say.
 fn hint_of(error: &anyhow::Error, options: &Options) -> Option<String> {
     error.chain().find_map(|cause| {
         let registry = cause.downcast_ref::<RegistryError>();
+        let registry = registry.or(match cause.downcast_ref::<OciError>() {
+            Some(OciError::Registry(error)) => Some(error),
+            _ => None,
+        });
         let sandbox = cause.downcast_ref::<SandboxError>();
         registry
             .and_then(|error| hint_of_registry(error, options))

@@ -74,7 +74,7 @@ mod tests {
         for (text, expected) in [
             ("", "empty line"),
             ("GET / HTTP/1.1\nHost: x\n", "empty line"),
-            ("GET /\n\n", "version"),
+            ("GET /\n\n", "token"),
             ("GET / HTTP/1.1\nno colon\n\n", "header name"),
             (
                 "GET / HTTP/1.1\nContent-Length: 9\n\nbody",

@@ -95,6 +95,6 @@ mod tests {
         table.row(["日本".into(), "1".into()]);
         table.row([Cell::new("a\x1b", BAD), "".into()]);
         let lines = anstream::adapter::strip_str(&table.lines()).to_string();
-        assert_eq!(lines, "NAME    N\n日本    1\na\\u{1b}\n");
+        assert_eq!(lines, "NAME     N\n日本     1\na\\u{1b}\n");
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 use vortex_plugins::registry::InstallOutcome;
 
+use super::fleet::{self, Oci};
 use crate::cli::Options;
 use crate::exit::Exit;
 use crate::files;
@@ -14,23 +15,31 @@ use crate::store::hook_types;
 use crate::table::{Cell, GOOD, PLAIN, Table};
 use crate::ui::Ui;
 
-/// Install a module with its manifest, if the policy admits it
+/// Install a plugin, if the policy admits it
 ///
+/// The source is a module with its manifest, or a plugin version in an OCI registry.
 /// Nothing is changed unless the plugin is intact and signed as the policy asks. Installing
 /// what is installed already changes nothing and is no error.
 #[derive(Args, Debug)]
 pub(crate) struct Install {
-    /// The module, or a directory with plugin.wasm and manifest.json
-    #[arg(value_name = "PLUGIN.wasm")]
+    /// The module, or a directory with plugin.wasm and manifest.json, or an OCI reference:
+    /// HOST[:PORT]/REPOSITORY[:VERSION][@sha256:DIGEST], with oci:// before it if wanted
+    #[arg(value_name = "SOURCE")]
     source: PathBuf,
 
     /// Its manifest. `manifest.json` beside it, if left out
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
+
+    #[command(flatten)]
+    oci: Oci,
 }
 
 impl Install {
     pub(crate) fn run(self, options: &Options, ui: &Ui) -> Result<Exit> {
+        if let Some(reference) = fleet::reference_of(&self.source)? {
+            return fleet::install(&reference, &self.oci, options, ui);
+        }
         let wasm_file = if self.source.is_dir() {
             self.source.join("plugin.wasm")
         } else {

@@ -2,7 +2,7 @@
 
 use crate::util::Place;
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 15] = [
     "keygen",
     "sign",
     "verify",
@@ -14,6 +14,8 @@ const VERBS: [&str; 13] = [
     "inspect",
     "policy",
     "index",
+    "push",
+    "pull",
     "completions",
     "man",
 ];

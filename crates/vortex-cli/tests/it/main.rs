@@ -7,6 +7,7 @@
 
 mod documents;
 mod errors;
+mod fleet;
 mod hostile;
 mod index;
 mod inspect;
