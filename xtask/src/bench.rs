@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::toolchain::{TARGET, Toolchain};
-use crate::{fixtures, process, workspace};
+use crate::{debian, fixtures, process, workspace};
 
 /// Says that the peers are measured as well.
 const PEERS: &str = "--peers";
@@ -22,10 +22,24 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     // A backtrace for each trap would be most of what a stopped call costs.
     cargo.env("RUST_BACKTRACE", "0");
     process::run(&mut cargo)?;
+    if groups.is_empty() {
+        count_instructions()?;
+    }
     if flags.is_empty() {
         return Ok(());
     }
     run_peers(groups.is_empty())
+}
+
+/// Counts the instructions of what the host does by itself.
+fn count_instructions() -> Result<()> {
+    if process::in_path("valgrind").is_none() {
+        debian::install(&["valgrind"])?;
+    }
+    let mut cargo = process::cargo();
+    cargo.args(["run", "--release", "--package", "vortex-benches"]);
+    cargo.args(["--bin", "count"]);
+    process::run(&mut cargo)
 }
 
 /// Builds the peers, a workspace of its own, and measures them. They take their

@@ -1,11 +1,12 @@
-//! Paths of the host, repeated so often as it is told: `cargo xtask bench` runs it
-//! under callgrind, which counts instructions, whatever else the machine does.
+//! Instructions of paths of the host, as callgrind counts them: they do not depend
+//! on what else the machine does.
 //!
-//! Usage: `count <path> <times>`; without arguments it lists the paths.
+//! Without arguments it counts every path and adds the counts to the summary;
+//! `count <path> <times>` walks one path so often, which is what it has counted.
 
 use std::hint::black_box;
 use std::pin::pin;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::task::{Context, Poll, Waker};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -16,6 +17,7 @@ use vortex_hook_core::{
 use vortex_sandbox::{Runtime, RuntimeConfig, WasmHook};
 
 use vortex_benches::json_call::input;
+use vortex_benches::report::Report;
 use vortex_benches::request::{check_answer, sample};
 
 const PATHS: [&str; 7] = [
@@ -39,10 +41,45 @@ fn main() -> ExitCode {
     }
 }
 
+/// Counts every path, as the difference between twice as many turns and as many.
+fn count_all() -> Result<()> {
+    const TURNS: u32 = 1_000;
+    let mut report = Report::default();
+    for path in PATHS {
+        eprintln!("bench: instructions of {path}");
+        let more = instructions(path, 2 * TURNS)?.saturating_sub(instructions(path, TURNS)?);
+        report.add(
+            &format!("{path}_instructions"),
+            more as f64 / f64::from(TURNS),
+            "callgrind, a turn",
+        );
+    }
+    print!("{}", report.table());
+    let path = report.merge("summary.json")?;
+    println!("added to {}", path.display());
+    Ok(())
+}
+
+/// Instructions of this program when it walks a path so often.
+fn instructions(path: &str, times: u32) -> Result<u64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe()?)
+        .args([path, &times.to_string()])
+        .output()
+        .context("cannot run valgrind")?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "valgrind failed: {text}");
+    let counted = text
+        .lines()
+        .find_map(|line| line.split_once("Collected : "))
+        .and_then(|(_, count)| count.trim().parse().ok());
+    counted.with_context(|| format!("valgrind told no count: {text}"))
+}
+
 fn run(arguments: &[String]) -> Result<()> {
     let [path, times] = arguments else {
-        println!("{}", PATHS.join("\n"));
-        return Ok(());
+        return count_all();
     };
     let times: u32 = times.parse().context("the second argument is a number")?;
     let request = sample()?;

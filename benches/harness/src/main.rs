@@ -22,8 +22,9 @@ type Group = (&'static str, fn(&mut Report) -> Result<()>);
 
 /// In this order: those that measure resident memory come before others have
 /// left theirs in the allocator.
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     ("idle-instance", memory::idle_instance),
+    ("plugins", memory::plugins),
     ("load-unload", memory::load_unload),
     ("json-call", json_call::run),
     ("frame-call", frame_call::run),

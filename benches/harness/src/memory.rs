@@ -4,13 +4,13 @@
 //! counters in `/proc/self/statm` may be off by some hundred KiB.
 
 use anyhow::{Context, Result, ensure};
-use vortex_hook_core::{HookInput, HookType};
+use vortex_hook_core::{HookContext, HookInput, HookType};
 use vortex_sandbox::{Plugin, PluginInstance, Runtime, RuntimeConfig, WasmHook};
 
 use crate::json_call::call;
-use crate::place;
 use crate::report::{Report, Target};
 use crate::request::{REMOTE, ROUTE, check_answer, sample};
+use crate::{place, poll};
 
 const WARM_UP_ROUNDS: u32 = 20;
 const ROUNDS: u32 = 1_000;
@@ -90,6 +90,46 @@ pub(crate) fn idle_instance(report: &mut Report) -> Result<()> {
         "in the kernel, besides",
     );
     drop((held, first));
+    Ok(())
+}
+
+/// Plugins that are loaded together when all of them are measured.
+const PLUGINS: u16 = 1_000;
+
+/// Measures a thousand small plugins, each called once.
+pub(crate) fn plugins(report: &mut Report) -> Result<()> {
+    let runtime = Runtime::new(RuntimeConfig::default())?;
+    let input = HookInput::new(HookType::OnConnect);
+    let mut held = Vec::with_capacity(usize::from(PLUGINS));
+    let load = |number: u16| -> Result<WasmHook> {
+        // Different code and data in each, so that nothing could be shared.
+        let text = format!(
+            r#"(module (memory (export "memory") 2)
+              (data (i32.const 16) "{{\"allow\":true}}")
+              (data (i32.const 64) "plugin {number}")
+              (global $calls (mut i32) (i32.const {number}))
+              (func (export "alloc") (param i32) (result i32) (i32.const 65536))
+              (func (export "handle") (param i32 i32) (result i64)
+                (global.set $calls (i32.add (global.get $calls) (i32.const {number})))
+                (i32.store (i32.const 1024) (global.get $calls))
+                (i64.const 0x10_0000000e)))"#
+        );
+        let name = format!("plugin-{number}");
+        let hook = WasmHook::new(runtime.load(&name, &wat::parse_str(text)?)?)?;
+        let output = poll::call(&hook, &HookContext::new(), &input)??;
+        ensure!(output.allow, "{name} denied");
+        Ok(hook)
+    };
+    held.push(load(0)?);
+    let before = resident_kib()?;
+    for number in 1..=PLUGINS {
+        held.push(load(number)?);
+    }
+    report.add(
+        "plugins_1000_mib",
+        (resident_kib()? - before) / 1024.0,
+        "resident, 1,000 small plugins loaded and called once",
+    );
     Ok(())
 }
 

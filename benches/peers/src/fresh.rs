@@ -4,8 +4,10 @@ use std::hint::black_box;
 
 use anyhow::{Result, ensure};
 use vortex_benches::compare::minima;
-use vortex_benches::report::Report;
-use vortex_benches::{place, request};
+use vortex_benches::report::{Report, Target};
+use vortex_benches::{place, poll, request};
+use vortex_hook_core::{HookContext, HookInput, HookType};
+use vortex_sandbox::{Isolation, Runtime, RuntimeConfig, WasmHook};
 use wasmtime::{ModuleExport, TypedFunc};
 
 use crate::json_call::{check, in_wasmtime};
@@ -29,6 +31,32 @@ const SMALL: &str = r#"(module
 
 /// What it answers the first time.
 const FIRST: i32 = 42;
+
+/// The same for the sandbox, in frames: it denies unless nobody has used it.
+const SMALL_FRAME: &str = r#"(module
+    (memory (export "memory") 1)
+    (global $calls (mut i32) (i32.const 0))
+    (data (i32.const 16) "\00\10\00\00\00\10\00\00\00\20\00\00\00\10\00\00")
+    (data (i32.const 1024) "\29\00\00\00")
+    (data (i32.const 8192) "\28\00\00\00\02\00")
+    (func (export "vortex_abi_v2") (result i32) (i32.const 16))
+    (func (export "vortex_handle") (param i32) (result i32)
+        (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+        (i32.store (i32.const 1024) (i32.add (i32.load (i32.const 1024)) (i32.const 1)))
+        (i32.store8 (i32.const 8198) (i32.or (i32.ne (global.get $calls) (i32.const 1))
+            (i32.ne (i32.load (i32.const 1024)) (i32.const 42))))
+        (i32.const 40)))"#;
+
+/// A hook on the small guest.
+fn small_hook(runtime: &Runtime, isolation: Isolation) -> Result<WasmHook> {
+    let config = RuntimeConfig {
+        isolation,
+        ..RuntimeConfig::default()
+    };
+    let name = format!("{isolation:?}");
+    let plugin = runtime.load_with(&name, &wat::parse_str(SMALL_FRAME)?, &config)?;
+    Ok(WasmHook::new(plugin)?)
+}
 
 /// The small guest and its export.
 struct Small {
@@ -84,7 +112,17 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         Ok(())
     };
 
+    let runtime = Runtime::new(RuntimeConfig::default())?;
+    let reused = small_hook(&runtime, Isolation::Reuse)?;
+    let isolated = small_hook(&runtime, Isolation::PerCall)?;
+    let input = HookInput::new(HookType::OnConnect);
+    let ours = |hook: &WasmHook| -> Result<bool> {
+        Ok(poll::call(hook, &HookContext::new(), &input)??.allow)
+    };
+
     let [
+        our_reused,
+        our_isolated,
         small_warm,
         small_fresh,
         small_resident,
@@ -95,6 +133,11 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         ROUNDS,
         BATCH,
         [
+            &mut || ours(&reused).map(|allow| _ = black_box(allow)),
+            &mut || {
+                ensure!(ours(&isolated)?, "an isolated call met another");
+                Ok(())
+            },
             &mut || warm.call(&count, ()).map(|answer| _ = black_box(answer)),
             &mut || small.call(),
             &mut || small_resident.call(),
@@ -103,6 +146,18 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
             &mut || fresh_json(&json_resident),
         ],
     )?;
+    let fastest = small_fresh.min(small_resident) - small_warm;
+    report.add(
+        "isolated_small_extra_ns",
+        our_isolated - our_reused,
+        "what PerCall adds to a small frame call",
+    );
+    report.add_with_target(
+        "isolated_vs_wasmtime_pooling",
+        (our_isolated - our_reused) / fastest,
+        Target::of(0.8),
+        "the same / what a fresh instance of wasmtime's adds",
+    );
     report.add(
         "wasmtime_pooling_warm_ns",
         small_warm,

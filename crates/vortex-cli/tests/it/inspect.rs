@@ -29,7 +29,7 @@ fn every_limit_that_a_module_breaks_is_named() {
     let place = Place::new();
     let types = "(type (func (param i32)))".repeat(5_001);
     let locals = "(local i64)".repeat(4_097);
-    let nested = format!("{}{}", "(block ".repeat(600), ")".repeat(600));
+    let nested = format!("{}{}", "(block ".repeat(2_100), ")".repeat(2_100));
     let globals = "(global i32 (i32.const 0))".repeat(10_001);
     let text = format!(
         r#"(module $many {types} (import "wasi" "now" (func)) (memory 2000) (table 200000 funcref) {globals}
