@@ -1,6 +1,8 @@
 //! How far past its CPU budget a hostile guest gets.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use rustix::time::{ClockId, clock_gettime};
@@ -49,9 +51,11 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
 
     let mut worst = [f64::NEG_INFINITY; KINDS.len()];
+    let mut late = f64::NEG_INFINITY;
     for _ in 0..CALLS / KINDS.len() {
         for (hook, worst) in hooks.iter().zip(&mut worst) {
             *worst = worst.max(overshoot_us(hook)?);
+            late = late.max(sleep_late_us()?);
         }
     }
     let all = worst.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -60,6 +64,11 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         all,
         Target::of(2000.0),
         "CPU past a budget of 10 ms, worst of 200 calls",
+    );
+    report.add(
+        "sleep_late_us_max",
+        late,
+        "how late a sleep of 0.5 ms is here, beside 200 native loops",
     );
     for ((_, metric), worst) in KINDS.iter().zip(worst) {
         report.add(metric, worst, "of them the 40 of this kind");
@@ -92,6 +101,34 @@ fn overshoot_us(hook: &WasmHook) -> Result<f64> {
         },
         Ok(output) => Err(anyhow!("{} answered {output:?}", hook.plugin().name())),
     }
+}
+
+/// By how much, in microseconds, the sleeps of another thread last longer than the
+/// watchdog's tick while this one spins for the budget: no watchdog is earlier.
+fn sleep_late_us() -> Result<f64> {
+    const TICK: Duration = Duration::from_micros(500);
+    let over = AtomicBool::new(false);
+    let start = thread_cpu()?;
+    thread::scope(|scope| {
+        let sleeper = scope.spawn(|| {
+            let mut late = Duration::ZERO;
+            while !over.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                thread::sleep(TICK);
+                late = late.max(start.elapsed().saturating_sub(TICK));
+            }
+            late
+        });
+        let spun = (|| -> Result<()> {
+            while thread_cpu()?.saturating_sub(start) < BUDGET {}
+            Ok(())
+        })();
+        over.store(true, Ordering::Relaxed);
+        let late = sleeper
+            .join()
+            .map_err(|_| anyhow!("the sleeper panicked"))?;
+        spun.map(|()| late.as_secs_f64() * 1e6)
+    })
 }
 
 /// CPU time of this thread.

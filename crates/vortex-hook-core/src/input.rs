@@ -50,6 +50,7 @@ impl<'a> HookInput<'a> {
 
     /// An input of one type with nothing in it yet.
     #[must_use]
+    #[inline]
     pub fn new(hook_type: HookType) -> Self {
         Self {
             hook_type: Some(hook_type),
@@ -63,24 +64,24 @@ impl<'a> HookInput<'a> {
     /// that guards `/admin` is not passed by `/%61dmin`. JSON has neither query,
     /// scheme nor authority.
     #[must_use]
+    #[inline]
     pub fn from_request<B>(hook_type: HookType, request: &'a Request<B>) -> Self {
         let uri = request.uri();
-        let path = percent_decode_str(uri.path());
-        let path = match path.clone().decode_utf8() {
-            Ok(path) => path,
-            Err(_) => Cow::Owned(wire::lossy(&Cow::from(path)).into_owned()),
-        };
-        Self::new(hook_type)
-            .with_method(request.method())
-            .with_path(path)
-            .with_query(uri.query().unwrap_or_default())
-            .with_scheme(uri.scheme_str().unwrap_or_default())
-            .with_authority(uri.authority().map_or("", Authority::as_str))
-            .with_headers(request.headers())
+        Self {
+            hook_type: Some(hook_type),
+            method: Some(Cow::Borrowed(request.method())),
+            path: decoded(uri.path()),
+            query: Cow::Borrowed(uri.query().unwrap_or_default()),
+            scheme: Cow::Borrowed(uri.scheme_str().unwrap_or_default()),
+            authority: Cow::Borrowed(uri.authority().map_or("", Authority::as_str)),
+            headers: Some(Cow::Borrowed(request.headers())),
+            ..Self::default()
+        }
     }
 
     /// Sets the method.
     #[must_use]
+    #[inline]
     pub fn with_method(mut self, method: &'a Method) -> Self {
         self.method = Some(Cow::Borrowed(method));
         self.changed()
@@ -88,6 +89,7 @@ impl<'a> HookInput<'a> {
 
     /// Sets the path, percent-decoded and without the query.
     #[must_use]
+    #[inline]
     pub fn with_path(mut self, path: impl Into<Cow<'a, str>>) -> Self {
         self.path = path.into();
         self.changed()
@@ -95,6 +97,7 @@ impl<'a> HookInput<'a> {
 
     /// Sets the query, as in the request and without the question mark.
     #[must_use]
+    #[inline]
     pub fn with_query(mut self, query: impl Into<Cow<'a, str>>) -> Self {
         self.query = query.into();
         self.changed()
@@ -102,6 +105,7 @@ impl<'a> HookInput<'a> {
 
     /// Sets the scheme, such as `https`.
     #[must_use]
+    #[inline]
     pub fn with_scheme(mut self, scheme: impl Into<Cow<'a, str>>) -> Self {
         self.scheme = scheme.into();
         self.changed()
@@ -110,6 +114,7 @@ impl<'a> HookInput<'a> {
     /// Sets the authority of the request target; where it is empty, plugins see
     /// the `host` header's.
     #[must_use]
+    #[inline]
     pub fn with_authority(mut self, authority: impl Into<Cow<'a, str>>) -> Self {
         self.authority = authority.into();
         self.changed()
@@ -117,6 +122,7 @@ impl<'a> HookInput<'a> {
 
     /// Sets the status of the response, for `post_response`.
     #[must_use]
+    #[inline]
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = Some(status);
         self.changed()
@@ -124,6 +130,7 @@ impl<'a> HookInput<'a> {
 
     /// Sets the headers: those of the request, or of the response in `post_response`.
     #[must_use]
+    #[inline]
     pub fn with_headers(mut self, headers: &'a HeaderMap) -> Self {
         self.headers = Some(Cow::Borrowed(headers));
         self.changed()
@@ -131,6 +138,7 @@ impl<'a> HookInput<'a> {
 
     /// Sets the body, cut to the first [`HookInput::MAX_BODY`] bytes; its length is kept.
     #[must_use]
+    #[inline]
     pub fn with_body(mut self, body: &'a [u8]) -> Self {
         self.body = Some(Cow::Borrowed(&body[..body.len().min(Self::MAX_BODY)]));
         self.body_len = body.len() as u64;
@@ -140,6 +148,7 @@ impl<'a> HookInput<'a> {
     /// Sets the length in bytes of the whole body, for a gateway that knows it and
     /// has not the whole body at hand; set it after the body.
     #[must_use]
+    #[inline]
     pub fn with_body_len(mut self, len: u64) -> Self {
         self.body_len = len.max(self.body().map_or(0, <[u8]>::len) as u64);
         self.changed()
@@ -154,6 +163,7 @@ impl<'a> HookInput<'a> {
 
     /// Sets the client's address, `ip:port` or `[ip]:port`; format it once per connection.
     #[must_use]
+    #[inline]
     pub fn with_remote(mut self, remote: impl Into<Cow<'a, str>>) -> Self {
         self.remote = remote.into();
         self.changed()
@@ -161,6 +171,7 @@ impl<'a> HookInput<'a> {
 
     /// Sets the name of the gateway's route.
     #[must_use]
+    #[inline]
     pub fn with_route(mut self, route: impl Into<Cow<'a, str>>) -> Self {
         self.route = route.into();
         self.changed()
@@ -273,9 +284,24 @@ impl<'a> HookInput<'a> {
     }
 
     /// A changed input forgets what was encoded of what it was.
+    #[inline]
     fn changed(mut self) -> Self {
-        self.json = OnceLock::new();
-        self.frame = OnceLock::new();
+        if self.json.get().is_some() || self.frame.get().is_some() {
+            self.json = OnceLock::new();
+            self.frame = OnceLock::new();
+        }
         self
+    }
+}
+
+/// A path without its percent-encoding.
+fn decoded(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let path = percent_decode_str(path);
+    match path.clone().decode_utf8() {
+        Ok(path) => path,
+        Err(_) => Cow::Owned(wire::lossy(&Cow::from(path)).into_owned()),
     }
 }

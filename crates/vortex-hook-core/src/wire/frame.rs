@@ -1,7 +1,7 @@
 //! Frames: `docs/abi-frame.md` is their specification.
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::Buffer;
@@ -37,22 +37,23 @@ pub(crate) fn encode_frame_head(input: &HookInput<'_>) -> FrameHead {
     out.resize(INPUT_FIXED + count * INPUT_HEADER, 0);
     let mut host: &[u8] = &[];
     for (i, (name, value)) in input.headers().into_iter().flatten().enumerate() {
-        let (name_at, name_len) = (out.len(), name.as_str().len());
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(value.as_bytes());
+        let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+        let (name_at, name_len) = (out.len(), name.len());
+        out.extend_from_slice(name);
+        out.extend_from_slice(value);
         // An empty span is at offset 0.
         let value_at = if value.is_empty() {
             0
         } else {
             name_at + name_len
         };
-        let entry = [name_at, name_len, value_at, value.len()].map(|n| n as u32);
+        // Four numbers of 32 bits, the first one lowest.
+        let entry = [name_at, name_len, value_at, value.len()].map(|n| u128::from(n as u32));
+        let entry = entry[0] | entry[1] << 32 | entry[2] << 64 | entry[3] << 96;
         let at = INPUT_FIXED + i * INPUT_HEADER;
-        for (field, n) in out[at..at + INPUT_HEADER].chunks_exact_mut(4).zip(entry) {
-            field.copy_from_slice(&n.to_le_bytes());
-        }
-        if name == HOST && host.is_empty() {
-            host = value.as_bytes();
+        out[at..at + INPUT_HEADER].copy_from_slice(&entry.to_le_bytes());
+        if name == b"host" && host.is_empty() {
+            host = value;
         }
     }
     let authority = input.authority().as_bytes();

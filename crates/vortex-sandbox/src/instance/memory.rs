@@ -19,6 +19,7 @@ use std::cell::RefCell;
 use std::io;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock};
 
 use wasmer::sys::{BaseTunables, Tunables};
@@ -203,10 +204,67 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        let mapping = Mapping {
+            base: self.base,
+            len: self.len(),
+        };
+        if mapping.len < LARGE {
+            return;
+        }
+        if let Some(unmapper) = &*UNMAPPER {
+            // Full or gone, it gives the mapping back, which is then unmapped here.
+            let _ = unmapper.try_send(mapping);
+        }
+    }
+}
+
+/// The memory, in bytes, that takes so long to unmap that it is done elsewhere.
+const LARGE: usize = 4 << 20;
+
+/// The most mappings that wait for being unmapped.
+const UNMAP_QUEUE: usize = 8;
+
+/// The thread that unmaps large memories, so that a call that used much does not
+/// also wait for its being given back; `None` where it could not be started.
+static UNMAPPER: LazyLock<Option<SyncSender<Mapping>>> = LazyLock::new(|| {
+    let (sender, receiver) = sync_channel::<Mapping>(UNMAP_QUEUE);
+    let thread = std::thread::Builder::new().name("vortex-unmap".to_owned());
+    let started = thread.spawn(move || receiver.into_iter().for_each(Mapping::give_back));
+    started.is_ok().then_some(sender)
+});
+
+/// A mapping that nobody uses any more.
+struct Mapping {
+    base: NonNull<u8>,
+    /// Bytes from the base that may have pages.
+    len: usize,
+}
+
+impl Mapping {
+    /// Unmaps it bit by bit: whoever changes a mapping, as the watchdog does to stop
+    /// a guest, waits for as long as the kernel takes to give pages back.
+    fn give_back(self) {
+        const STEP: usize = 1 << 20;
+        for start in (0..self.len).step_by(STEP) {
+            // SAFETY: the range lies in the mapping, which `self` owns and nobody
+            // uses. Whatever fails here is done by the unmapping in `drop`.
+            unsafe {
+                let start = self.base.as_ptr().add(start).cast();
+                libc::madvise(start, STEP, libc::MADV_DONTNEED);
+            }
+        }
+    }
+}
+
+// SAFETY: the address of a mapping that this value alone owns.
+unsafe impl Send for Mapping {}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
         RESERVATIONS.fetch_sub(1, Ordering::Relaxed);
-        // SAFETY: the mapping was made in `new` with this length and is unmapped
-        // only here. wasmer's memory holds an `Arc` of this value, so no instance
-        // that could reach it is left.
+        // SAFETY: the mapping was made in `Reservation::new` with this length and is
+        // unmapped only here, once its `Reservation` is dropped. wasmer's memory holds
+        // an `Arc` of that, so no instance that could reach it is left.
         unsafe {
             libc::munmap(self.base.as_ptr().cast(), reservation_len());
         }
