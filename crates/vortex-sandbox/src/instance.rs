@@ -2,6 +2,8 @@
 
 pub(crate) mod budget;
 pub(crate) mod guest;
+#[cfg(test)]
+mod isolation;
 pub(crate) mod memory;
 pub(crate) mod pool;
 pub(crate) mod trap;

@@ -131,7 +131,7 @@ impl HookInput<'_> {
         if self.hook_type().is_none() {
             return Err(FrameError::NoHookType);
         }
-        let head = &*self.frame_head();
+        let head = self.frame_head();
         let parts = [
             (BODY, self.body().unwrap_or_default()),
             (CONFIG, config),

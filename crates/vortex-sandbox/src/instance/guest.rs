@@ -337,6 +337,19 @@ impl Guest {
     }
 }
 
+#[cfg(test)]
+impl Guest {
+    /// The first `len` bytes of the memory, exported or not.
+    pub(super) fn bytes_of_memory(&mut self, len: u32) -> &[u8] {
+        // SAFETY: as in `bytes`.
+        unsafe { self.reservation.bytes(0, len) }.unwrap_or_default()
+    }
+
+    pub(super) fn store_mut(&mut self) -> &mut Store {
+        &mut self.store.0
+    }
+}
+
 impl Drop for Guest {
     fn drop(&mut self) {
         self.meter.retire();

@@ -35,6 +35,10 @@ struct State {
     /// `None` once the pool is closed.
     compiled: Option<Arc<Compiled>>,
     /// Instances that wait; the last one used is the first one taken, for warm caches.
+    #[allow(
+        clippy::vec_box,
+        reason = "a guest is some hundred bytes, and moves in and out at every call"
+    )]
     idle: Vec<Box<Guest>>,
     /// Slots that are taken, those handed over included.
     taken: usize,
