@@ -226,6 +226,8 @@ fn the_largest_inputs_fit_or_fail() {
             assert_fails!(result, SandboxError::Input(_));
         }
     }
+    // What a client sends costs no instance.
+    assert_eq!(hook.plugin().stats().instances_discarded, 0);
 }
 
 #[test]

@@ -24,8 +24,8 @@ type Group = (&'static str, fn(&mut Report) -> Result<()>);
 /// left theirs in the allocator.
 const GROUPS: [Group; 8] = [
     ("idle-instance", memory::idle_instance),
-    ("plugins", memory::plugins),
     ("load-unload", memory::load_unload),
+    ("plugins", memory::plugins),
     ("json-call", json_call::run),
     ("frame-call", frame_call::run),
     ("overshoot", overshoot::run),

@@ -267,6 +267,11 @@ impl Guest {
             }
             // The answer was complete when the budget ran out: it stands.
             (Ok(Ok(value)), Err(_)) => Ok(value),
+            // The host had nothing to call the guest with.
+            (Ok(Err(CallFailure::Sandbox(error @ SandboxError::Input(_)))), Ok(())) => {
+                self.spoiled = false;
+                Err(error)
+            }
             (Ok(Err(failure)), ended) => Err(self.explain(failure, ended)),
             (Err(panic), _) => Err(panic),
         }
