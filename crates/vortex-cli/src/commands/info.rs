@@ -3,6 +3,7 @@
 use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
+use serde_json::json;
 use vortex_plugins::PluginRef;
 use vortex_plugins::registry::{
     ListEntry, PluginManifest, RegistryError, Status, Trust, VersionSelector,
@@ -56,6 +57,7 @@ impl Info {
                             value["abi"] = release.abi.into();
                             value["seq"] = release.seq.into();
                             value["released_at"] = release.released_at.into();
+                            value["sbom"] = json!(statement.sbom());
                         }
                         value
                     },
@@ -104,6 +106,9 @@ fn table_of(manifest: &PluginManifest, trust: &Trust) -> Table {
             format!("{}, number {}", date(release.released_at), release.seq),
         );
         table.field("abi", release.abi.to_string());
+        if let Some(sbom) = statement.sbom() {
+            table.field("sbom", format!("{} {}", sbom.format(), sbom.digest()));
+        }
     }
     table.field("sha256", manifest.checksum.to_string());
     table

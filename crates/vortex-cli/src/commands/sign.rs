@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use vortex_plugins::HookType;
-use vortex_plugins::registry::{PluginManifest, PluginName, PrivateKey, Release, Version};
+use vortex_plugins::registry::{PluginManifest, PluginName, PrivateKey, Release, Sbom, Version};
 use vortex_plugins::sandbox::{Inspection, RuntimeConfig};
 
 use super::inspect::{Abi, abi_of};
@@ -68,6 +68,10 @@ pub(crate) struct Sign {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_rfc3339)]
     released_at: Option<SystemTime>,
 
+    /// A bill of materials (CycloneDX or SPDX 2, in JSON) whose digest is signed with it
+    #[arg(long, value_name = "FILE")]
+    sbom: Option<PathBuf>,
+
     /// Where to write the manifest. `manifest.json` beside the module, if left out
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -108,7 +112,12 @@ impl Sign {
         };
         let keys: Result<Vec<_>, _> = self.key.iter().map(PrivateKey::read_pem_file).collect();
         let keys = keys?;
-        let manifest = manifest.sign(&wasm, release, &keys.iter().collect::<Vec<_>>())?;
+        let signing: Vec<_> = keys.iter().collect();
+        let sbom = self.sbom.as_ref().map(Sbom::read_file).transpose()?;
+        let manifest = match sbom {
+            Some(sbom) => manifest.sign_with_sbom(&wasm, release, sbom, &signing)?,
+            None => manifest.sign(&wasm, release, &signing)?,
+        };
         files::write(&output, &serde_json::to_vec_pretty(&manifest)?, self.force)?;
 
         let mut signers: Vec<_> = keys.iter().map(|key| key.public_key().key_id()).collect();
@@ -122,6 +131,7 @@ impl Sign {
                     "hook_types": manifest.hook_types, "checksum": manifest.checksum,
                     "size": wasm.len(), "abi": release.abi, "seq": release.seq,
                     "released_at": release.released_at, "signers": signers,
+                    "sbom": sbom,
                 })
             },
             || {
@@ -133,6 +143,9 @@ impl Sign {
                     "released",
                     format!("{}, number {}", date(release.released_at), release.seq),
                 );
+                if let Some(sbom) = sbom {
+                    table.field("sbom", format!("{} {}", sbom.format(), sbom.digest()));
+                }
                 let signers: Vec<_> = signers.iter().map(brief).collect();
                 table.field("signed by", signers.join(", "));
                 table.field("manifest", shown.clone());

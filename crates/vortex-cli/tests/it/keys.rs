@@ -114,3 +114,33 @@ fn what_is_signed_is_what_was_said() {
         .run("verify ./deny.wasm --manifest out.json --trust alice.pub")
         .fails(5, "checksum");
 }
+
+#[test]
+fn a_bill_of_materials_is_signed_shown_and_can_be_required() {
+    let place = Place::with_signed();
+    place.write(
+        "policy.toml",
+        "[[keys]]\nname = \"alice\"\nfile = \"alice.pub\"\n\
+         [[rules]]\nname = \"*\"\nkeys = [\"alice\"]\nrequire_sbom = true\n",
+    );
+    place
+        .run("verify ./allow.wasm --policy policy.toml")
+        .fails(3, "SBOM");
+    let bill = r#"{"bomFormat": "CycloneDX", "specVersion": "1.6", "components": []}"#;
+    place.write("bom.json", bill);
+    let sign = "sign allow.wasm --name gate --version 1.0.0 --hooks pre_request --key alice.key \
+                --force";
+    let signed = place.json(&format!("{sign} --sbom bom.json"));
+    assert_eq!(signed["sbom"]["format"], "cyclonedx");
+    place.ok("verify ./allow.wasm --policy policy.toml");
+    place.ok("install allow.wasm --store store --policy policy.toml");
+    let info = place.ok("info gate --store store --policy policy.toml");
+    assert!(info.contains("CycloneDX"), "{info}");
+    let digest = signed["sbom"]["digest"].as_str().unwrap();
+    assert!(info.contains(digest), "{info}");
+
+    place.write("bom.json", "{}");
+    let refused = place.run(&format!("{sign} --sbom bom.json"));
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert!(refused.err.contains("bom.json"), "{refused:?}");
+}
