@@ -107,6 +107,26 @@ impl Ui {
         Spinner(bar)
     }
 
+    /// Shows on a terminal how much of a download has arrived, once it has begun.
+    pub(crate) fn download(
+        &self,
+        what: &str,
+    ) -> (Spinner, impl Fn(u64, u64) + Send + Sync + 'static) {
+        let spinner = self.spinner(what);
+        let bar = spinner.0.clone();
+        let told = move |done, all| {
+            if bar.length() != Some(all) {
+                bar.set_length(all);
+                let template = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+                if let Ok(style) = ProgressStyle::with_template(template) {
+                    bar.set_style(style.progress_chars("=> "));
+                }
+            }
+            bar.set_position(done);
+        };
+        (spinner, told)
+    }
+
     /// Asks a question on the terminal; no answer is a no.
     pub(crate) fn confirm(&self, question: &str) -> Result<bool> {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {

@@ -132,6 +132,9 @@ impl Session<'_> {
                 ));
             }
             partial.append(&chunk).await?;
+            if let Some(progress) = &self.http.progress {
+                (progress.0)(partial.len(), module.size);
+            }
         }
         if partial.len() == module.size {
             return Ok(());

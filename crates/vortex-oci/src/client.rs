@@ -11,7 +11,7 @@ use vortex_registry::Limits;
 use crate::credentials::DockerConfig;
 use crate::endpoint::Endpoint;
 use crate::error::OciError;
-use crate::http::Http;
+use crate::http::{Http, Progress};
 use crate::reference::{Reference, parse_host};
 use crate::session::{Access, Session};
 
@@ -49,6 +49,7 @@ pub struct ClientBuilder {
     pub(crate) deadline: Duration,
     pub(crate) attempts: u32,
     pub(crate) max_wasm: u64,
+    progress: Option<Progress>,
 }
 
 impl Client {
@@ -66,6 +67,7 @@ impl Client {
             deadline: Duration::from_secs(15 * 60),
             attempts: 4,
             max_wasm: Limits::default().wasm_bytes,
+            progress: None,
         }
     }
 
@@ -220,6 +222,16 @@ impl ClientBuilder {
         Self { max_wasm, ..self }
     }
 
+    /// Has `told` called while a module is downloaded, with the number of bytes that are
+    /// there, those of an earlier attempt included, and of those that there will be.
+    #[must_use]
+    pub fn on_progress(self, told: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
+        Self {
+            progress: Some(Progress(Arc::new(told))),
+            ..self
+        }
+    }
+
     /// The client.
     ///
     /// # Errors
@@ -231,7 +243,8 @@ impl ClientBuilder {
             Some(credentials) => credentials,
             None => DockerConfig::from_env()?,
         };
-        let http = Http::new(self.roots.clone(), self.connect_limit, self.stall_limit)?;
+        let mut http = Http::new(self.roots.clone(), self.connect_limit, self.stall_limit)?;
+        http.progress = self.progress.take();
         Ok(Client {
             settings: Arc::new(self),
             http: Arc::new(http),

@@ -1,5 +1,6 @@
 //! Requests to a host, within the rules on where they may go.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +17,21 @@ use crate::reference::is_loopback_url;
 /// How often a request is redirected at most.
 pub(crate) const MAX_REDIRECTS: usize = 3;
 
+/// Who is told how many bytes of a module have arrived, and of how many.
+#[derive(Clone)]
+pub(crate) struct Progress(pub(crate) Arc<dyn Fn(u64, u64) + Send + Sync>);
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
 /// The two ways to send a request, and how long each may take.
 #[derive(Debug)]
 pub(crate) struct Http {
+    /// Who is told how much of a module has arrived.
+    pub(crate) progress: Option<Progress>,
     plain: Client,
     /// Made when first used: reading the system's certificates takes a while,
     /// and a machine without any can still speak to itself.
@@ -57,6 +70,7 @@ impl Http {
             .map_err(setup)?;
         Ok(Self {
             plain,
+            progress: None,
             tls: OnceCell::new(),
             tls_here: OnceCell::new(),
             roots,

@@ -14,7 +14,7 @@ use crate::exit::{Exit, usage_error};
 use crate::files;
 use crate::store::{Target, hook_types};
 use crate::table::{Cell, DOUBTFUL, GOOD, PLAIN, Table};
-use crate::ui::Ui;
+use crate::ui::{Spinner, Ui};
 
 /// The largest file of certificates read, in bytes.
 const MAX_CERTIFICATES: u64 = 1 << 20;
@@ -37,9 +37,10 @@ pub(super) struct Oci {
 }
 
 impl Oci {
-    fn client(&self, reference: &Reference) -> Result<Client> {
+    fn client(&self, reference: &Reference, ui: &Ui, doing: &str) -> Result<(Client, Spinner)> {
         let host = reference.host();
-        let mut client = Client::builder();
+        let (spinner, told) = ui.download(&format!("{doing} {reference}"));
+        let mut client = Client::builder().on_progress(told);
         for mirror in &self.mirror {
             client = client.mirror(host, mirror)?;
         }
@@ -51,7 +52,7 @@ impl Oci {
         if let Some(file) = &self.ca {
             client = client.root_certificates(&files::read(file, MAX_CERTIFICATES)?)?;
         }
-        Ok(client.build()?)
+        Ok((client.build()?, spinner))
     }
 }
 
@@ -91,11 +92,9 @@ pub(super) fn install(
     ui: &Ui,
 ) -> Result<Exit> {
     let registry = options.registry()?;
-    let client = oci.client(reference)?;
-    let installed = {
-        let _spinner = ui.spinner(&format!("pulling {reference}"));
-        wait(client.pull_into(&registry, reference))?
-    };
+    let (client, spinner) = oci.client(reference, ui, "pulling")?;
+    let installed = wait(client.pull_into(&registry, reference))?;
+    drop(spinner);
     let (word, style) = match installed.outcome {
         InstallOutcome::Installed => ("installed", GOOD),
         InstallOutcome::AlreadyInstalled => ("already installed", PLAIN),
@@ -152,11 +151,9 @@ impl Push {
         if !manifest.is_signed() {
             ui.note("the plugin is unsigned: no strict policy will let it in");
         }
-        let client = self.oci.client(&self.reference)?;
-        let digest = {
-            let _spinner = ui.spinner(&format!("pushing {}", self.reference));
-            wait(client.push(&self.reference, &manifest, &wasm))?
-        };
+        let (client, spinner) = self.oci.client(&self.reference, ui, "pushing")?;
+        let digest = wait(client.push(&self.reference, &manifest, &wasm))?;
+        drop(spinner);
         let pinned = self.reference.pinned(digest).to_string();
         ui.result(
             || {
@@ -228,11 +225,9 @@ impl Pull {
         for file in [&wasm_file, &manifest_file] {
             files::check_free(file, self.force)?;
         }
-        let client = self.oci.client(&self.reference)?;
-        let pulled = {
-            let _spinner = ui.spinner(&format!("pulling {}", self.reference));
-            wait(client.pull(&self.reference))?
-        };
+        let (client, spinner) = self.oci.client(&self.reference, ui, "pulling")?;
+        let pulled = wait(client.pull(&self.reference))?;
+        drop(spinner);
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
         let manifest = pulled.manifest();

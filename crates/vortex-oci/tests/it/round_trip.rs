@@ -1,5 +1,7 @@
 //! Push and pull against Debian's `docker-registry`, read back by skopeo.
 
+use std::sync::{Arc, Mutex};
+
 use vortex_oci::{OciError, Reference};
 use vortex_registry::{Digest, InstallOutcome, RegistryError};
 
@@ -25,6 +27,17 @@ async fn what_is_pushed_is_pulled_and_installed() {
     let again = client.push(&reference, &manifest, &wasm).await.unwrap();
     assert_eq!(again, digest);
     assert_eq!(registry.answered("PUT", ""), uploads);
+
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let teller = Arc::clone(&told);
+    let telling =
+        anonymous().on_progress(move |done, all| teller.lock().unwrap().push((done, all)));
+    let telling = telling.build().unwrap();
+    assert_eq!(telling.pull(&reference).await.unwrap().wasm(), &wasm[..]);
+    let told = std::mem::take(&mut *told.lock().unwrap());
+    let all = wasm.len() as u64;
+    assert!(told.is_sorted() && told.iter().all(|(_, of)| *of == all));
+    assert_eq!(told.last(), Some(&(all, all)));
 
     let pulled = client.pull(&reference).await.unwrap();
     assert_eq!((pulled.manifest(), pulled.wasm()), (&manifest, &wasm[..]));
