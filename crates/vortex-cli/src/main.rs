@@ -1,4 +1,8 @@
 //! `vortex-plugin`: keys, signatures, stores, policies and test runs of gateway plugins.
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "the comments on arguments are what `--help` says"
+)]
 
 mod cli;
 mod commands;

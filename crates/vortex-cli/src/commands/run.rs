@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use bytesize::ByteSize;
 use clap::Args;
 use serde_json::{Value, json};
-use vortex_plugins::sandbox::{Runtime, RuntimeConfig, SandboxError, Usage, WasmHook};
+use vortex_plugins::sandbox::{
+    CompilerProcess, Runtime, RuntimeConfig, SandboxError, Usage, WasmHook,
+};
 use vortex_plugins::{
     HeaderChange, HookContext, HookInput, HookOutput, HookType, PluginHost, PluginRef,
 };
@@ -204,7 +206,10 @@ fn installed(options: &Options, reference: &PluginRef, config: RuntimeConfig) ->
 fn from_file(path: &Path, config: RuntimeConfig) -> Result<Ready> {
     let wasm = files::read_wasm(path)?;
     let title = path.display().to_string();
-    let plugin = Runtime::new(config)?.load(&title, &wasm)?;
+    let runtime = Runtime::builder(config)
+        .compiler_process(CompilerProcess::find())
+        .build()?;
+    let plugin = runtime.load(&title, &wasm)?;
     Ok(Ready {
         hook: WasmHook::new(plugin)?,
         title,

@@ -1,9 +1,10 @@
 //! `run`: one call, its answer, and what it used.
 
 use std::io::Write;
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
-use crate::util::{Place, guest, guest_with};
+use crate::util::{PROGRAM, Place, guest, guest_with};
 
 const ALLOW: &str = r#"{"allow":true}"#;
 
@@ -182,4 +183,31 @@ fn a_plugin_is_told_apart_from_a_hook_type_it_does_not_serve() {
     );
     let done = place.run("run gate request.http --trust alice.pub");
     assert_eq!((done.code, done.err.as_str()), (0, ""));
+}
+
+/// Where the compiler's program stands beside the command, it compiles, also what
+/// nobody vouches for; where it does not, the command does.
+#[test]
+fn a_file_is_compiled_in_a_process_of_its_own() {
+    let place = Place::new();
+    let command = place.path("bin/vortex-plugin");
+    place.write("bin/vortex-compile", "#!/bin/sh\nexit 3\n");
+    std::fs::copy(PROGRAM, &command).unwrap();
+    let compiler = place.path("bin/vortex-compile");
+    std::fs::set_permissions(&compiler, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let run = || {
+        let done = Command::new(&command)
+            .args(["run", "./allow.wasm", "request.http"])
+            .current_dir(place.path("."))
+            .output()
+            .unwrap();
+        let err = String::from_utf8(done.stderr).unwrap();
+        (done.status.code(), err)
+    };
+    let (code, err) = run();
+    assert_eq!(code, Some(6), "{err}");
+    assert!(err.contains("compiler"), "{err}");
+    std::fs::remove_file(compiler).unwrap();
+    let (code, err) = run();
+    assert_eq!(code, Some(0), "{err}");
 }
