@@ -390,7 +390,9 @@ fn a_busy_process_is_killed() {
 /// It gets nothing but its request, whatever this process has.
 #[test]
 fn a_process_has_an_empty_environment_and_limits() {
-    let error = fake("env >&2; ulimit -t -f -v -c >&2; ulimit -v >&2; pwd >&2; exit 1");
+    // The limits are there before the request is, and no sooner.
+    let script = "head -c 1 >/dev/null; env >&2; ulimit -v >&2; pwd >&2; exit 1";
+    let error = fake(script);
     let SandboxError::CompilerCrashed { said, .. } = error else {
         panic!("{error:?}");
     };
