@@ -3,7 +3,7 @@
 use std::fmt;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use vortex_registry::{
     Digest, InstallOutcome, Mode, PluginManifest, PluginName, Registry, RegistryError, Version,
 };
@@ -16,6 +16,9 @@ use crate::error::OciError;
 use crate::partial::Partial;
 use crate::reference::Reference;
 use crate::session::{Access, Session};
+
+/// What has failed when there is no manifest.
+pub(crate) const MANIFEST_ACTION: &str = "the request for the manifest";
 
 /// A plugin version as a registry gives it out: complete, and the one asked for
 /// by its own account. Nobody has verified the signature yet.
@@ -264,14 +267,21 @@ impl Session<'_> {
         Ok(Resolved { module, digest })
     }
 
-    async fn fetch_manifest(&mut self, reference: &Reference) -> Result<Vec<u8>, OciError> {
-        let action = "the request for the manifest";
+    /// The answer to a request for what the reference names, whatever its status.
+    pub(crate) async fn ask_for_manifest(
+        &mut self,
+        reference: &Reference,
+    ) -> Result<Response, OciError> {
         let path = format!("manifests/{}", reference.selector());
         let mut request = self.request(Method::GET, &path)?;
         request
             .headers
             .insert(ACCEPT, HeaderValue::from_static(MANIFEST_TYPE));
-        let response = self.send(request).await?;
+        self.send(request).await
+    }
+
+    async fn fetch_manifest(&mut self, reference: &Reference) -> Result<Vec<u8>, OciError> {
+        let response = self.ask_for_manifest(reference).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
@@ -280,7 +290,7 @@ impl Session<'_> {
                     host: self.host().to_owned(),
                 });
             }
-            _ => return Err(self.failure(action, response).await),
+            _ => return Err(self.failure(MANIFEST_ACTION, response).await),
         }
         let content_type = response.headers().get(CONTENT_TYPE);
         let essence = content_type

@@ -1,13 +1,14 @@
 //! How a plugin version gets into an OCI registry.
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode};
 use vortex_registry::{Digest, PluginManifest};
 
 use crate::artifact::{Artifact, MANIFEST_TYPE, MAX_MANIFEST_LEN};
 use crate::client::Client;
 use crate::error::OciError;
+use crate::pull::MANIFEST_ACTION;
 use crate::reference::Reference;
 use crate::session::{Access, Session};
 
@@ -136,13 +137,7 @@ impl Session<'_> {
 
     /// The digest of what stands under the tag.
     async fn published(&mut self, reference: &Reference) -> Result<Option<Digest>, OciError> {
-        let action = "the request for the manifest";
-        let path = format!("manifests/{}", reference.selector());
-        let mut request = self.request(Method::GET, &path)?;
-        request
-            .headers
-            .insert(ACCEPT, HeaderValue::from_static(MANIFEST_TYPE));
-        let response = self.send(request).await?;
+        let response = self.ask_for_manifest(reference).await?;
         match response.status() {
             StatusCode::OK => {
                 let what = "the manifest that is there";
@@ -152,7 +147,7 @@ impl Session<'_> {
                 Ok(Some(Digest::of(&read.await?)))
             }
             StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(self.failure(action, response).await),
+            _ => Err(self.failure(MANIFEST_ACTION, response).await),
         }
     }
 

@@ -7,13 +7,14 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 use vortex_plugins::oci::{Client, OciError, Reference};
-use vortex_plugins::registry::{InstallOutcome, PluginManifest};
+use vortex_plugins::registry::PluginManifest;
 
+use super::install::in_words;
 use crate::cli::Options;
 use crate::exit::{Exit, usage_error};
 use crate::files;
 use crate::store::{Target, hook_types};
-use crate::table::{Cell, DOUBTFUL, GOOD, PLAIN, Table};
+use crate::table::{Cell, DOUBTFUL, GOOD, Table};
 use crate::ui::{Spinner, Ui};
 
 /// The largest file of certificates read, in bytes.
@@ -95,10 +96,7 @@ pub(super) fn install(
     let (client, spinner) = oci.client(reference, ui, "pulling")?;
     let installed = wait(client.pull_into(&registry, reference))?;
     drop(spinner);
-    let (word, style) = match installed.outcome {
-        InstallOutcome::Installed => ("installed", GOOD),
-        InstallOutcome::AlreadyInstalled => ("already installed", PLAIN),
-    };
+    let (word, style) = in_words(installed.outcome);
     let store = registry.path().display().to_string();
     ui.result(
         || {

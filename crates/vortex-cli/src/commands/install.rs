@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anstyle::Style;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
@@ -54,10 +55,7 @@ impl Install {
             let _spinner = ui.spinner("installing");
             registry.install(&manifest, &wasm)?
         };
-        let (word, style) = match outcome {
-            InstallOutcome::Installed => ("installed", GOOD),
-            InstallOutcome::AlreadyInstalled => ("already installed", PLAIN),
-        };
+        let (word, style) = in_words(outcome);
         let store = registry.path().display().to_string();
         ui.result(
             || {
@@ -77,5 +75,13 @@ impl Install {
             },
         )?;
         Ok(Exit::Done)
+    }
+}
+
+/// What has come of an installation, and how that looks.
+pub(super) fn in_words(outcome: InstallOutcome) -> (&'static str, Style) {
+    match outcome {
+        InstallOutcome::Installed => ("installed", GOOD),
+        InstallOutcome::AlreadyInstalled => ("already installed", PLAIN),
     }
 }

@@ -113,57 +113,14 @@ impl From<&RuntimeConfig> for CodeLimits {
             blocking_above: _,
             keep_bytes: _,
         } = config;
-        let ModuleLimits {
-            module_bytes,
-            types,
-            signature,
-            signatures,
-            functions,
-            function_bytes,
-            locals,
-            blocks,
-            merged_locals,
-            block_locals,
-            call_values,
-            nesting,
-            loop_nesting,
-            operand_stack,
-            branch_targets,
-            globals,
-            exports,
-            tables,
-            table_elements,
-            data_segments,
-            element_segments,
-            memories,
-        } = module;
-        Self([
-            *memory_bytes as u64,
-            u64::from(max_fuel.is_some()),
-            max_fuel.unwrap_or(0),
-            *module_bytes,
-            *types,
-            *signature,
-            *signatures,
-            *functions,
-            *function_bytes,
-            *locals,
-            *blocks,
-            *merged_locals,
-            *block_locals,
-            *call_values,
-            *nesting,
-            *loop_nesting,
-            *operand_stack,
-            *branch_targets,
-            *globals,
-            *exports,
-            *tables,
-            *table_elements,
-            *data_segments,
-            *element_segments,
-            *memories,
-        ])
+        let fuel = [u64::from(max_fuel.is_some()), max_fuel.unwrap_or(0)];
+        let caps = module.entries().map(|(_, cap)| cap);
+        let mut values = [0; Self::COUNT];
+        let all = [*memory_bytes as u64].into_iter().chain(fuel).chain(caps);
+        for (place, value) in values.iter_mut().zip(all) {
+            *place = value;
+        }
+        Self(values)
     }
 }
 
