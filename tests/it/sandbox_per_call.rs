@@ -1,12 +1,14 @@
 //! `Isolation::PerCall`: a call finds nothing of those before it.
 
+use std::fs::File;
 use std::thread;
+use std::time::Duration;
 
 use http::header::HeaderName;
 use vortex_hook_core::{Exchange, Hook, HookContext, HookError, HookInput, HookOutput, HookType};
 use vortex_sandbox::{Isolation, Runtime, RuntimeConfig, SandboxError, WasmHook};
 
-use crate::util::{assert_fails, call, cpu, fixture, wat};
+use crate::util::{self, assert_fails, call, cpu, fixture, wat};
 
 fn per_call() -> RuntimeConfig {
     RuntimeConfig {
@@ -168,6 +170,20 @@ fn a_large_image_is_restored() {
         assert!(call(&hook, "/").unwrap().allow);
     }
     assert_eq!(hook.plugin().stats().instances_created, 1);
+}
+
+/// A process that may open no more files has none for images either.
+#[test]
+fn without_descriptors_images_are_copied() {
+    util::isolated(Duration::from_secs(60), || {
+        let files: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        assert!(!files.is_empty());
+        let hook = isolated(&wat(REMEMBERS));
+        for round in 0..50 {
+            assert!(call(&hook, "/").unwrap().allow, "round {round}");
+        }
+        assert_eq!(hook.plugin().stats().instances_created, 1);
+    });
 }
 
 #[test]

@@ -180,11 +180,7 @@ impl Guest {
         let snapshot = match self.compiled.snapshot.get() {
             Some(snapshot) => Arc::clone(snapshot),
             None => {
-                let taken = Arc::new(Snapshot {
-                    // SAFETY: the guest runs through `&mut self` alone.
-                    memory: unsafe { Image::of(&self.reservation) }.map_err(address_space)?,
-                    globals: self.store.0.objects_mut().as_u128_globals(),
-                });
+                let taken = Arc::new(self.snapshot());
                 // Another instance may have been first.
                 Arc::clone(self.compiled.snapshot.get_or_init(|| taken))
             }
@@ -193,6 +189,15 @@ impl Guest {
         unsafe { self.reservation.map_image(&snapshot.memory) }.map_err(address_space)?;
         self.snapshot = Some(snapshot);
         Ok(())
+    }
+
+    /// The state that the instance is in.
+    fn snapshot(&mut self) -> Snapshot {
+        Snapshot {
+            // SAFETY: the guest runs through `&mut self` alone.
+            memory: unsafe { Image::of(&self.reservation) },
+            globals: self.store.0.objects_mut().as_u128_globals(),
+        }
     }
 
     /// The functions that a hook call needs.
@@ -352,6 +357,16 @@ impl Guest {
 
     pub(super) fn store_mut(&mut self) -> &mut Store {
         &mut self.store.0
+    }
+
+    /// Has the instances of `isolated` begin each call with the state that this one is
+    /// in, from an image without a file.
+    pub(super) fn lend_copied_snapshot(&mut self, isolated: &Compiled) {
+        let Snapshot { memory, globals } = self.snapshot();
+        let memory = memory.without_file();
+        isolated
+            .snapshot
+            .get_or_init(|| Arc::new(Snapshot { memory, globals }));
     }
 }
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::LazyLock;
 
-use super::HOST_PAGE;
+use super::host_page;
 
 /// The most ranges that are told apart.
 const MAX_RANGES: usize = 16;
@@ -97,6 +97,9 @@ pub(super) fn written_pages<const MAX: usize>(base: usize, len: usize) -> Option
     if arguments.walk_end != arguments.end {
         return None;
     }
-    let pages: usize = written.ranges().map(|range| range.len() / HOST_PAGE).sum();
+    let pages: usize = written
+        .ranges()
+        .map(|range| range.len() / host_page())
+        .sum();
     (pages < MAX).then_some(written)
 }
