@@ -6,5 +6,6 @@ pub(crate) mod guest;
 mod isolation;
 pub(crate) mod memory;
 pub(crate) mod pool;
+pub(crate) mod running;
 pub(crate) mod trap;
 pub(crate) mod watchdog;

@@ -15,8 +15,9 @@ use vortex_hook_core::{
 pub use usage::Usage;
 
 use crate::abi::Abi;
-use crate::instance::guest::{CallFailure, Exports, Guest};
+use crate::instance::guest::{Exports, Guest};
 use crate::instance::pool::{Lease, Pool};
+use crate::instance::running::CallFailure;
 use crate::instance::watchdog::Watchdog;
 use crate::module::compile::Compiled;
 use crate::module::validate::require;

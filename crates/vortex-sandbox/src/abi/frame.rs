@@ -5,7 +5,7 @@ use wasmer::{Store, TypedFunction};
 
 use super::Function;
 use super::guest_memory::GuestRange;
-use crate::instance::guest::{CallFailure, Running};
+use crate::instance::running::{CallFailure, Entry, Running};
 use crate::{RuntimeConfig, SandboxError};
 
 /// The export that says that a module speaks frames.
@@ -20,7 +20,7 @@ const DESCRIPTOR_LEN: u32 = 16;
 /// The function and the buffers of an instance.
 #[derive(Debug)]
 pub(crate) struct Exports {
-    handle: TypedFunction<i32, i32>,
+    handle: Entry<i32, i32>,
     input: GuestRange,
     output: GuestRange,
 }
@@ -33,11 +33,11 @@ impl Exports {
     )]
     pub(crate) fn of(
         exports: &wasmer::Exports,
-        store: &Store,
-    ) -> Option<(TypedFunction<(), i32>, TypedFunction<i32, i32>)> {
+        store: &mut Store,
+    ) -> Option<(TypedFunction<(), i32>, Entry<i32, i32>)> {
         Some((
             exports.get_typed_function(store, MARKER).ok()?,
-            exports.get_typed_function(store, HANDLE).ok()?,
+            Entry::of(exports, store, HANDLE)?,
         ))
     }
 
@@ -45,7 +45,7 @@ impl Exports {
     pub(crate) fn described(
         running: &mut Running<'_>,
         describe: &TypedFunction<(), i32>,
-        handle: TypedFunction<i32, i32>,
+        handle: Entry<i32, i32>,
     ) -> Result<Self, CallFailure> {
         let memory = running.memory_len();
         let descriptor = GuestRange {
@@ -91,7 +91,7 @@ impl Exports {
             .write_frame(room, plugin_config, context)
             .map_err(SandboxError::from)?;
         // It fits into a buffer of the guest's, so into 31 bits.
-        let code = self.handle.call(running.store, len as i32)?;
+        let code = running.call(&self.handle, len as i32)?;
         let Ok(len) = u32::try_from(code) else {
             return Err(SandboxError::PluginFailed { code }.into());
         };

@@ -15,6 +15,7 @@ use wasmer::{
 use super::budget::{Meter, Stop};
 use super::memory::image::Image;
 use super::memory::{Reservation, with_reservation};
+use super::running::{CallFailure, Running};
 use super::trap::TrapKind;
 use super::watchdog::Watchdog;
 use crate::abi::{Abi, frame, json};
@@ -155,7 +156,7 @@ impl Guest {
         if let Ok(start) = exports.get_typed_function::<(), ()>(&self.store.0, start::EXPORT) {
             self.on_budget(cx, |running| Ok(start.call(running.store)?))?;
         }
-        let (exports, store) = (&self.instance.exports, &self.store.0);
+        let (exports, store) = (&self.instance.exports, &mut self.store.0);
         self.exports = match self.compiled.abi {
             Some(Abi::Json) => {
                 json::Exports::of(exports, store).map_or(Exports::None, Exports::Json)
@@ -259,6 +260,7 @@ impl Guest {
             instance: &self.instance,
             exports: &self.exports,
             reservation: &self.reservation,
+            stack_bytes: self.compiled.config.stack_bytes,
         };
         let result = guarded(|| work(&mut running));
         let ended = self.meter.end(cx);
@@ -373,63 +375,6 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.meter.retire();
-    }
-}
-
-/// A guest whose meter runs: the only way to call it.
-pub(crate) struct Running<'g> {
-    pub(crate) store: &'g mut Store,
-    instance: &'g Instance,
-    pub(crate) exports: &'g Exports,
-    reservation: &'g Reservation,
-}
-
-impl Running<'_> {
-    /// Bytes of linear memory that the guest has.
-    pub(crate) fn memory_len(&self) -> usize {
-        self.reservation.len()
-    }
-
-    /// Bytes of linear memory to be written to; `None` when they are not all there.
-    pub(crate) fn bytes_mut(&mut self, ptr: u32, len: u32) -> Option<&mut [u8]> {
-        // SAFETY: the guest runs when its functions are called, with `self.store`;
-        // that takes `&mut self`, which cannot be had while the slice borrows it.
-        // Other slices borrow the `Guest` that is borrowed here.
-        unsafe { self.reservation.bytes_mut(ptr, len) }
-    }
-
-    /// Calls an export by name with any values.
-    pub(crate) fn call_dynamic(
-        &mut self,
-        export: &str,
-        params: &[Value],
-    ) -> Result<Box<[Value]>, RuntimeError> {
-        let function = self
-            .instance
-            .exports
-            .get_function(export)
-            .map_err(|error| RuntimeError::new(error.to_string()))?;
-        function.call(self.store, params)
-    }
-}
-
-/// Why work on a guest ended early.
-pub(crate) enum CallFailure {
-    /// The guest trapped; the meter knows whether it was made to.
-    Guest(RuntimeError),
-    /// The guest broke the rules of the ABI.
-    Sandbox(SandboxError),
-}
-
-impl From<RuntimeError> for CallFailure {
-    fn from(error: RuntimeError) -> Self {
-        Self::Guest(error)
-    }
-}
-
-impl From<SandboxError> for CallFailure {
-    fn from(error: SandboxError) -> Self {
-        Self::Sandbox(error)
     }
 }
 

@@ -15,7 +15,8 @@ use arbitrary::Unstructured;
 use vortex_hook_core::HookContext;
 use wasmer::{AsStoreMut, Value};
 
-use super::guest::{CallFailure, Guest};
+use super::guest::Guest;
+use super::running::CallFailure;
 use super::watchdog::Watchdog;
 use crate::module::compile::Compiled;
 use crate::{ExportType, Isolation, RuntimeConfig};
