@@ -1,10 +1,11 @@
 //! What the sandbox changes in a guest's code before it is compiled.
 //!
-//! Each change is a wasmer middleware. They form a chain in which each reads
-//! what the one before it wrote:
+//! [`sections`] changes its bytes. All else is done by wasmer middlewares, which form a
+//! chain in which each reads what the one before it wrote:
 //!
-//! 1. [`bulk`] cuts `memory.copy` and `memory.fill` into chunks and checks their
-//!    bounds first, so that neither runs long or traps inside the host;
+//! 1. [`bulk`] makes `memory.copy` and `memory.fill` calls of functions that move few
+//!    bytes themselves and otherwise check bounds and cut into chunks, so that neither
+//!    runs long or traps inside the host;
 //! 2. [`safepoint`] makes every function entry, loop header and bulk operation
 //!    stoppable, those that the first step has written included;
 //! 3. [`start`] turns the start function into an export;
@@ -14,6 +15,7 @@
 pub(crate) mod abort;
 pub(crate) mod bulk;
 pub(crate) mod safepoint;
+pub(crate) mod sections;
 pub(crate) mod start;
 
 use std::sync::Arc;
@@ -34,9 +36,12 @@ pub(crate) const FUEL_EXHAUSTED: &str = "wasmer_metering_points_exhausted";
 
 /// The middlewares for one module, in order. They hold the module's state and
 /// serve for no other.
-pub(crate) fn middlewares(max_fuel: Option<u64>) -> Vec<Arc<dyn ModuleMiddleware>> {
+pub(crate) fn middlewares(
+    max_fuel: Option<u64>,
+    helpers: Option<bulk::Helpers>,
+) -> Vec<Arc<dyn ModuleMiddleware>> {
     let mut chain: Vec<Arc<dyn ModuleMiddleware>> = vec![
-        Arc::new(bulk::BulkOperations::default()),
+        Arc::new(bulk::BulkOperations { helpers }),
         Arc::new(safepoint::Safepoints),
         Arc::new(start::StartFunction),
     ];

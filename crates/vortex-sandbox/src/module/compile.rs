@@ -5,12 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder};
-use wasmer::wasmparser::Parser;
 use wasmer::{Engine, ExternType, Module, Type};
 use wasmer_types::Features;
 
 use super::artifact::Artifact;
-use super::validate::{ExportType, validate};
+use super::validate::{ExportType, invalid, validate};
 use crate::abi::Abi;
 use crate::guarded::guarded;
 use crate::instance::guest::Snapshot;
@@ -50,14 +49,14 @@ impl Compiled {
             // Fuel promises the same answer everywhere; NaN bits would break that.
             compiler.canonicalize_nans(true);
         }
-        for middleware in instrument::middlewares(config.max_fuel) {
+        let (code, helpers) = instrument::sections::prepare(wasm).map_err(invalid)?;
+        for middleware in instrument::middlewares(config.max_fuel, helpers) {
             compiler.push_middleware(middleware);
         }
         let engine = engine(
             EngineBuilder::new(compiler).set_features(Some(features())),
             config,
         );
-        let code = without_custom_sections(wasm);
         let module =
             guarded(|| Module::new(&engine, code))?.map_err(|error| SandboxError::Compile {
                 reason: error.to_string(),
@@ -121,24 +120,6 @@ fn export_type(ty: &ExternType) -> ExportType {
         // Validation refuses tags.
         ExternType::Global(_) | ExternType::Tag(_) => ExportType::Global,
     }
-}
-
-/// The module without names and whatever else is not code: wasmer would copy the
-/// name of a function for each frame of each trap.
-fn without_custom_sections(wasm: &[u8]) -> Vec<u8> {
-    const HEADER: usize = 8;
-    let mut code = wasm.get(..HEADER).unwrap_or_default().to_vec();
-    let mut start = HEADER;
-    for payload in Parser::new(0).parse_all(wasm).flatten() {
-        if let Some((id, contents)) = payload.as_section() {
-            let end = usize::try_from(contents.end).unwrap_or(wasm.len());
-            if id != 0 {
-                code.extend_from_slice(wasm.get(start..end).unwrap_or_default());
-            }
-            start = end;
-        }
-    }
-    code
 }
 
 /// wasmer's own switches, for its second validation and its translator: what

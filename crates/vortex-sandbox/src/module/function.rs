@@ -10,7 +10,8 @@ use super::report::{Examination, count};
 use super::validate::invalid;
 use crate::SandboxError;
 
-/// Blocks that instrumentation makes of a bulk operation.
+/// Blocks that a bulk operation counts as: more than the call that it becomes would
+/// have to, and less than any compiler's output minds.
 const BULK_BLOCKS: u64 = 12;
 
 /// Validates one function, counting as it goes.

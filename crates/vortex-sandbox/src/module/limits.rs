@@ -21,9 +21,9 @@ pub struct ModuleLimits {
     pub function_bytes: u64,
     /// Locals of one function, its parameters aside: 4,096.
     pub locals: u64,
-    /// Blocks, loops, ifs and conditional branches of one function, with those that
-    /// instrumentation adds to bulk operations (12 each) and, under `max_fuel`, to
-    /// calls and branches: 10,000. At most [`ModuleLimits::MAX_BLOCKS`].
+    /// Blocks, loops, ifs and conditional branches of one function, with bulk operations
+    /// (12 each) and those that instrumentation adds, under `max_fuel`, to calls and
+    /// branches: 10,000. At most [`ModuleLimits::MAX_BLOCKS`].
     pub blocks: u64,
     /// Locals that change on the ways that meet at the beginning of a loop or the end
     /// of a block, summed over the loops and blocks of one function: 16,384. Those
