@@ -46,6 +46,24 @@ struct State {
     waiting: usize,
 }
 
+/// What a slot is filled with.
+enum Found {
+    /// An instance that has waited.
+    Idle(Box<Guest>),
+    /// What to make one of; nothing where the pool was closed.
+    Code(Option<Arc<Compiled>>),
+}
+
+impl State {
+    fn find(&mut self) -> Found {
+        match self.idle.pop() {
+            Some(guest) => Found::Idle(guest),
+            // A pool that was closed has none idle either.
+            None => Found::Code(self.compiled.clone()),
+        }
+    }
+}
+
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State")
@@ -82,10 +100,14 @@ impl Pool {
     where
         P: Deref<Target = Self>,
     {
-        if !pool.take_slot()? {
-            pool.wait_in_line(cx).await?;
-        }
-        Lease::of_slot(pool).with_guest(cx)
+        let found = match pool.take()? {
+            Some(found) => found,
+            None => {
+                pool.wait_in_line(cx).await?;
+                pool.state().find()
+            }
+        };
+        Lease::of_slot(pool).with(found, cx)
     }
 
     /// An instance for one call, or `None` when all are in use.
@@ -93,9 +115,9 @@ impl Pool {
         &self,
         cx: &HookContext,
     ) -> Option<Result<Lease<&Self>, SandboxError>> {
-        match self.take_slot() {
-            Ok(true) => Some(Lease::of_slot(self).with_guest(cx)),
-            Ok(false) => None,
+        match self.take() {
+            Ok(Some(found)) => Some(Lease::of_slot(self).with(found, cx)),
+            Ok(None) => None,
             Err(error) => Some(Err(error)),
         }
     }
@@ -103,25 +125,34 @@ impl Pool {
     /// An instance that no call has run on, if there may be one more at once. It
     /// is not kept.
     pub(crate) fn fresh(&self) -> Result<Lease<&Self>, SandboxError> {
-        if !self.take_slot()? {
-            return Err(self.saturated(Duration::ZERO));
-        }
+        let compiled = {
+            let mut state = self.state();
+            if !self.take_slot(&mut state)? {
+                drop(state);
+                return Err(self.saturated(Duration::ZERO));
+            }
+            state.compiled.clone()
+        };
         let mut lease = Lease::of_slot(self);
         lease.keep = false;
-        let compiled = self.state().compiled.clone();
         lease.guest = Some(self.make(compiled, &HookContext::new())?);
         Ok(lease)
     }
 
     /// Takes a slot, if one is free.
-    fn take_slot(&self) -> Result<bool, SandboxError> {
-        let mut state = self.state();
+    fn take_slot(&self, state: &mut State) -> Result<bool, SandboxError> {
         if state.compiled.is_none() {
             return Err(self.unloaded());
         }
         let is_free = state.taken < self.max_instances;
         state.taken += usize::from(is_free);
         Ok(is_free)
+    }
+
+    /// Takes a slot, if one is free, and what there is to fill it with.
+    fn take(&self) -> Result<Option<Found>, SandboxError> {
+        let mut state = self.state();
+        Ok(self.take_slot(&mut state)?.then(|| state.find()))
     }
 
     /// Waits until a slot is handed over.
@@ -304,19 +335,11 @@ impl<P: Deref<Target = Pool>> Lease<P> {
         }
     }
 
-    fn with_guest(mut self, cx: &HookContext) -> Result<Self, SandboxError> {
-        let compiled = {
-            let mut state = self.pool.state();
-            self.guest = state.idle.pop();
-            match self.guest {
-                Some(_) => None,
-                // A pool that was closed has none idle either.
-                None => state.compiled.clone(),
-            }
-        };
-        if self.guest.is_none() {
-            self.guest = Some(self.pool.make(compiled, cx)?);
-        }
+    fn with(mut self, found: Found, cx: &HookContext) -> Result<Self, SandboxError> {
+        self.guest = Some(match found {
+            Found::Idle(guest) => guest,
+            Found::Code(compiled) => self.pool.make(compiled, cx)?,
+        });
         Ok(self)
     }
 }

@@ -4,7 +4,7 @@
 //! unsafe near the end of the stack (see `abort`); in bounds one of them can move
 //! the whole memory, for tens of milliseconds that nothing interrupts; and moving a
 //! few bytes, as most of them do, costs less than the way there. So they are calls of
-//! functions that move up to 64 bytes themselves, and otherwise check the bounds and
+//! functions that move up to 128 bytes themselves, and otherwise check the bounds and
 //! have the host move chunks.
 //!
 //! A middleware adds no functions. [`Helpers`] come into the module as bytes, without
@@ -20,8 +20,8 @@ use crate::RuntimeConfig;
 /// The most bytes that one operation moves between two safepoints.
 const CHUNK: i32 = 256 << 10;
 
-/// The most bytes that are moved without the host: four vectors.
-const SMALL: i32 = 64;
+/// The most bytes that are moved without the host: eight vectors.
+const SMALL: i32 = 128;
 
 /// The functions that move bytes, which come last in their module.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +37,9 @@ impl Helpers {
     /// Their type, as a module has it: three i32, and no result.
     pub(crate) const TYPE: [u8; 6] = [0x60, 3, 0x7f, 0x7f, 0x7f, 0];
 
-    /// One of them, as a module has it: its locals (an i64, four v128, two i64), and no code.
-    pub(crate) const BODY: [u8; 9] = [8, 3, 1, 0x7e, 4, 0x7b, 2, 0x7e, 0x0b];
+    /// One of them, as a module has it: its locals (an i64, eight v128, three i64), and
+    /// no code.
+    pub(crate) const BODY: [u8; 9] = [8, 3, 1, 0x7e, 8, 0x7b, 3, 0x7e, 0x0b];
 
     /// The functions that are added to a module of so many.
     pub(crate) fn after(functions: u32) -> Self {
@@ -65,10 +66,10 @@ const SRC: u32 = 1;
 const LEN: u32 = 2;
 /// The end of a range, i64.
 const END: u32 = 3;
-/// What is moved, as vectors.
-const VECTORS: [u32; 4] = [4, 5, 6, 7];
-/// What is moved, as two i64.
-const WORDS: [u32; 2] = [8, 9];
+/// What is moved, v128.
+const VECTORS: [u32; 8] = [4, 5, 6, 7, 8, 9, 10, 11];
+/// What is moved, i64.
+const WORDS: [u32; 3] = [12, 13, 14];
 
 #[derive(Debug)]
 pub(crate) struct BulkOperations {
@@ -133,63 +134,27 @@ fn copy<'a>() -> Vec<Operator<'a>> {
         dst_mem: 0,
         src_mem: 0,
     };
-    let [first, last, second, third] = VECTORS;
-    let mut code = Vec::new();
-    code.extend([block()]);
+    let mut code = vec![block()];
     code.extend(unless_small(&[get(DST), get(SRC), Operator::I32Or]));
     code.extend(read_last(DST));
-    code.extend(if_at_least(16));
-    code.extend([get(SRC), load_vector(0), set(first)]);
-    code.extend(before_end(SRC, 16));
-    code.extend([load_vector(0), set(last)]);
-    code.extend(if_at_least(33));
-    code.extend([get(SRC), load_vector(16), set(second)]);
-    code.extend(before_end(SRC, 32));
-    code.extend([load_vector(0), set(third)]);
-    code.extend([get(DST), get(second), store_vector(16)]);
-    code.extend(before_end(DST, 32));
-    code.extend([get(third), store_vector(0), Operator::End]);
-    code.extend([get(DST), get(first), store_vector(0)]);
-    code.extend(before_end(DST, 16));
-    code.extend([get(last), store_vector(0)]);
-    code.extend([Operator::Return, Operator::End]);
-    let memarg = byte_at(0);
-    for (bytes, load, store) in [
-        (
-            8,
-            Operator::I64Load { memarg },
-            Operator::I64Store { memarg },
-        ),
-        (
-            4,
-            Operator::I64Load32U { memarg },
-            Operator::I64Store32 { memarg },
-        ),
-    ] {
-        let [first, last] = WORDS;
-        code.extend(if_at_least(bytes));
-        code.extend([get(SRC), load.clone(), set(first)]);
-        code.extend(before_end(SRC, bytes));
-        code.extend([load, set(last)]);
-        code.extend([get(DST), get(first), store.clone()]);
-        code.extend(before_end(DST, bytes));
-        code.extend([get(last), store, Operator::Return, Operator::End]);
-    }
-    let (load, store) = (
-        Operator::I64Load8U { memarg },
-        Operator::I64Store8 { memarg },
-    );
-    let [first, middle] = WORDS;
-    code.extend([get(SRC), load.clone(), set(first)]);
-    code.extend(half_way(SRC));
-    code.extend([load.clone(), set(middle)]);
-    code.extend(before_end(SRC, 1));
-    code.extend([load, set(END)]);
-    code.extend([get(DST), get(first), store.clone()]);
-    code.extend(half_way(DST));
-    code.extend([get(middle), store.clone()]);
-    code.extend(before_end(DST, 1));
-    code.extend([get(END), store, Operator::Return, Operator::End]);
+    code.extend(by_length(|width, pairs| {
+        let locals = if width == 16 {
+            &VECTORS[..]
+        } else {
+            &WORDS[..]
+        };
+        let places = places(width, pairs);
+        let mut code = Vec::new();
+        for (place, local) in places.iter().zip(locals) {
+            code.extend(place.address(SRC));
+            code.extend([load(width, place.offset()), set(*local)]);
+        }
+        for (place, local) in places.iter().zip(locals) {
+            code.extend(place.address(DST));
+            code.extend([get(*local), store(width, place.offset())]);
+        }
+        code
+    }));
     code.extend(check_bounds(DST));
     code.extend(check_bounds(SRC));
     code.extend(move_chunks(&operator));
@@ -200,51 +165,114 @@ fn copy<'a>() -> Vec<Operator<'a>> {
 /// The code of `memory.fill`.
 fn fill<'a>() -> Vec<Operator<'a>> {
     let operator = Operator::MemoryFill { mem: 0 };
-    let vector = VECTORS[0];
-    let mut code = Vec::new();
-    code.extend([block()]);
+    let (vector, word) = (VECTORS[0], WORDS[0]);
+    let mut code = vec![block()];
     code.extend(unless_small(&[get(DST)]));
     code.extend(read_last(DST));
-    code.extend(if_at_least(16));
     code.extend([get(SRC), Operator::I8x16Splat, set(vector)]);
-    code.extend([get(DST), get(vector), store_vector(0)]);
-    code.extend(before_end(DST, 16));
-    code.extend([get(vector), store_vector(0)]);
-    code.extend(if_at_least(33));
-    code.extend([get(DST), get(vector), store_vector(16)]);
-    code.extend(before_end(DST, 32));
-    code.extend([get(vector), store_vector(0), Operator::End]);
-    code.extend([Operator::Return, Operator::End]);
-    let memarg = byte_at(0);
-    let word = WORDS[0];
     code.extend([
-        get(SRC),
-        i32_const(0xff),
-        Operator::I32And,
-        Operator::I64ExtendI32U,
-        i64_const(0x0101_0101_0101_0101),
-        Operator::I64Mul,
+        get(vector),
+        Operator::I64x2ExtractLane { lane: 0 },
         set(word),
     ]);
-    for (bytes, store) in [
-        (8, Operator::I64Store { memarg }),
-        (4, Operator::I64Store32 { memarg }),
-    ] {
-        code.extend(if_at_least(bytes));
-        code.extend([get(DST), get(word), store.clone()]);
-        code.extend(before_end(DST, bytes));
-        code.extend([get(word), store, Operator::Return, Operator::End]);
-    }
-    let store = Operator::I64Store8 { memarg };
-    code.extend([get(DST), get(word), store.clone()]);
-    code.extend(half_way(DST));
-    code.extend([get(word), store.clone()]);
-    code.extend(before_end(DST, 1));
-    code.extend([get(word), store, Operator::Return, Operator::End]);
+    code.extend(by_length(|width, pairs| {
+        let local = if width == 16 { vector } else { word };
+        let mut code = Vec::new();
+        for place in places(width, pairs) {
+            code.extend(place.address(DST));
+            code.extend([get(local), store(width, place.offset())]);
+        }
+        code
+    }));
     code.extend(check_bounds(DST));
     code.extend(move_chunks(&operator));
     code.extend([get(DST), get(SRC), get(LEN), operator]);
     code
+}
+
+/// Picks a way to move a small number of bytes, and ends the block that this is in.
+///
+/// Each is given as a width in bytes and a number of [`places`].
+fn by_length<'a>(way: impl Fn(i32, i32) -> Vec<Operator<'a>>) -> Vec<Operator<'a>> {
+    let mut code = Vec::new();
+    let arms: [&[(i32, i32, i32)]; 3] = [
+        &[(16, 16, 1), (33, 16, 2), (65, 16, 4)],
+        &[(8, 8, 1)],
+        &[(4, 4, 1)],
+    ];
+    for nested in arms {
+        for (at_least, ..) in nested {
+            code.extend([
+                get(LEN),
+                i32_const(*at_least),
+                Operator::I32GeU,
+                Operator::If {
+                    blockty: BlockType::Empty,
+                },
+            ]);
+        }
+        for (_, width, pairs) in nested.iter().rev() {
+            code.extend(way(*width, *pairs));
+            code.extend([Operator::Return, Operator::End]);
+        }
+    }
+    code.extend(way(1, 1));
+    code.extend([Operator::Return, Operator::End]);
+    code
+}
+
+/// Where a part of a range is.
+#[derive(Clone, Copy)]
+enum Place {
+    /// So many bytes after its start.
+    AfterStart(i32),
+    /// So many bytes before its end.
+    BeforeEnd(i32),
+    /// In its middle: of three bytes the second, else one that is the first or the last.
+    HalfWay,
+}
+
+/// Parts of a width that cover a range: as many from its start as from its end. There
+/// are one to three parts of one byte.
+fn places(width: i32, pairs: i32) -> Vec<Place> {
+    let pair = |k| {
+        [
+            Place::AfterStart(k * width),
+            Place::BeforeEnd((k + 1) * width),
+        ]
+    };
+    let half_way = (width == 1).then_some(Place::HalfWay);
+    (0..pairs).flat_map(pair).chain(half_way).collect()
+}
+
+impl Place {
+    /// Its address in the range that starts where a local says, without [`Place::offset`].
+    fn address<'a>(self, start: u32) -> Vec<Operator<'a>> {
+        match self {
+            Self::AfterStart(_) => vec![get(start)],
+            Self::BeforeEnd(bytes) => vec![
+                get(start),
+                get(LEN),
+                Operator::I32Add,
+                i32_const(bytes),
+                Operator::I32Sub,
+            ],
+            Self::HalfWay => vec![
+                get(start),
+                get(LEN),
+                i32_const(1),
+                Operator::I32ShrU,
+                Operator::I32Add,
+            ],
+        }
+    }
+
+    fn offset(self) -> u32 {
+        match self {
+            Self::AfterStart(bytes) => bytes.cast_unsigned(),
+            _ => 0,
+        }
+    }
 }
 
 /// Leaves the block unless there are some bytes to move, but few, and all `addresses`
@@ -271,44 +299,9 @@ fn unless_small<'a>(addresses: &[Operator<'a>]) -> Vec<Operator<'a>> {
 
 /// Reads the last byte of a range, and faults where there is none.
 fn read_last<'a>(start: u32) -> Vec<Operator<'a>> {
-    let mut code = before_end(start, 1).to_vec();
+    let mut code = Place::BeforeEnd(1).address(start);
     code.extend([load_byte(), Operator::Drop]);
     code
-}
-
-/// Begins what is done for so many bytes or more.
-fn if_at_least<'a>(bytes: i32) -> [Operator<'a>; 4] {
-    [
-        get(LEN),
-        i32_const(bytes),
-        Operator::I32GeU,
-        Operator::If {
-            blockty: BlockType::Empty,
-        },
-    ]
-}
-
-/// The address so many bytes before a range's end.
-fn before_end<'a>(start: u32, bytes: i32) -> [Operator<'a>; 5] {
-    [
-        get(start),
-        get(LEN),
-        Operator::I32Add,
-        i32_const(bytes),
-        Operator::I32Sub,
-    ]
-}
-
-/// The address in the middle of a range: of three bytes the second, else one that is
-/// the first or the last.
-fn half_way<'a>(start: u32) -> [Operator<'a>; 5] {
-    [
-        get(start),
-        get(LEN),
-        i32_const(1),
-        Operator::I32ShrU,
-        Operator::I32Add,
-    ]
 }
 
 /// Faults unless `start..start + len` lies in the memory, as the specification has
@@ -425,14 +418,22 @@ fn i64_const<'a>(value: i64) -> Operator<'a> {
     Operator::I64Const { value }
 }
 
-fn load_vector<'a>(offset: u32) -> Operator<'a> {
-    Operator::V128Load {
-        memarg: byte_at(offset),
+fn load<'a>(width: i32, offset: u32) -> Operator<'a> {
+    let memarg = byte_at(offset);
+    match width {
+        16 => Operator::V128Load { memarg },
+        8 => Operator::I64Load { memarg },
+        4 => Operator::I64Load32U { memarg },
+        _ => Operator::I64Load8U { memarg },
     }
 }
 
-fn store_vector<'a>(offset: u32) -> Operator<'a> {
-    Operator::V128Store {
-        memarg: byte_at(offset),
+fn store<'a>(width: i32, offset: u32) -> Operator<'a> {
+    let memarg = byte_at(offset);
+    match width {
+        16 => Operator::V128Store { memarg },
+        8 => Operator::I64Store { memarg },
+        4 => Operator::I64Store32 { memarg },
+        _ => Operator::I64Store8 { memarg },
     }
 }
