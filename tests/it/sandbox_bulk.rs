@@ -18,8 +18,12 @@ const MEMORY: usize = PAGES * 65536;
 const CHUNK: u64 = 256 << 10;
 
 fn bulk_module() -> Vec<u8> {
+    bulk_module_of(PAGES)
+}
+
+fn bulk_module_of(pages: usize) -> Vec<u8> {
     wat(&format!(
-        r#"(module (memory (export "memory") {PAGES})
+        r#"(module (memory (export "memory") {pages})
              (func (export "copy") (param i32 i32 i32)
                (memory.copy (local.get 0) (local.get 1) (local.get 2)))
              (func (export "fill") (param i32 i32 i32)
@@ -245,5 +249,177 @@ fn bounds_are_exact() {
     ] {
         let result = operation.run(&mut plugin.instance().unwrap());
         assert_eq!(result.is_ok(), fits, "{operation:?}: {result:?}");
+    }
+}
+
+/// Lengths about those at which bytes are moved in another way.
+fn lengths() -> impl Iterator<Item = u64> {
+    [0..40, 60..70, 120..140, CHUNK - 1..CHUNK + 2]
+        .into_iter()
+        .flatten()
+}
+
+/// Ranges that overlap, by every distance and length: few bytes are moved at once.
+#[test]
+fn overlapping_bytes_are_read_before_they_are_written() {
+    const WINDOW: u64 = 512;
+    let runtime = runtime();
+    let plugin = runtime.load("bulk", &bulk_module()).unwrap();
+    let mut instance = plugin.instance().unwrap();
+    let bytes: Vec<u8> = (0..WINDOW).map(|n| (n * 7 + n / 256) as u8).collect();
+    let mut try_one = |operation: Operation| {
+        assert!(instance.write(0, &bytes));
+        let mut model = bytes.clone();
+        assert!(operation.model(&mut model));
+        operation.run(&mut instance).unwrap();
+        let memory = instance.read(0, WINDOW as u32).unwrap();
+        assert_eq!(memory, model, "{operation:?}");
+    };
+    for len in 0..140 {
+        for distance in (0..=40).chain([63, 64, 65, 127, 128, 129]) {
+            let (low, high) = (100, 100 + distance);
+            for (dst, src) in [(low, high), (high, low)] {
+                try_one(Operation::Copy { dst, src, len });
+            }
+        }
+        for (dst, value) in [(0, 0), (1, 1), (7, 0x1ff), (15, -1), (100, 0x7fff_ff80)] {
+            try_one(Operation::Fill { dst, value, len });
+        }
+    }
+}
+
+/// A trap leaves every byte as it was, by however few a range is too long.
+#[test]
+fn a_range_that_does_not_fit_changes_nothing() {
+    let runtime = runtime();
+    let plugin = runtime.load("bulk", &bulk_module()).unwrap();
+    let end = MEMORY as u64;
+    let marks: Vec<u8> = (0..300u32).map(|n| (n % 251) as u8 + 1).collect();
+    let mut instance = plugin.instance().unwrap();
+    for len in lengths() {
+        // By how much both ranges reach beyond the memory; `None` for one inside of it.
+        for (dst, src) in [
+            (Some(0), None),
+            (None, Some(0)),
+            (Some(0), Some(0)),
+            (Some(1), None),
+            (None, Some(1)),
+            (Some(len), None),
+            (None, Some(len.max(1))),
+            (Some(1), Some(0)),
+        ] {
+            let place = |beyond: Option<u64>| beyond.map_or(1000, |beyond| end + beyond - len);
+            let (dst, src) = (place(dst), place(src));
+            let fill = Operation::Fill { dst, value: 9, len };
+            for operation in [Operation::Copy { dst, src, len }, fill] {
+                let places = [1000, end - 300].map(|at| at as u32);
+                for at in places {
+                    assert!(instance.write(at, &marks));
+                }
+                let mut model = instance.read(0, MEMORY as u32).unwrap();
+                let fits = operation.model(&mut model);
+                let result = operation.run(&mut instance);
+                assert_eq!(result.is_ok(), fits, "{operation:?}: {result:?}");
+                for at in places {
+                    let bytes = instance.read(at, 300).unwrap();
+                    assert_eq!(bytes, model[at as usize..][..300], "{operation:?}");
+                }
+                if !fits {
+                    assert_fails!(
+                        result,
+                        SandboxError::Trap { reason } if reason == "out of bounds memory access"
+                    );
+                    instance = plugin.instance().unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// The safepoint region can be read, and addresses wrap around at 4 GiB: neither makes
+/// a range that is out of bounds look like one inside.
+#[test]
+fn few_bytes_at_odd_addresses_are_out_of_bounds() {
+    let runtime = runtime();
+    let plugin = runtime.load("bulk", &bulk_module()).unwrap();
+    let region = 0x7fff_0000_u64;
+    for far in [
+        region,
+        region - 1,
+        region + 0xffff,
+        1 << 30,
+        1 << 31,
+        0xffff_ffff,
+    ] {
+        for len in [1, 2, 3, 4, 8, 15, 16, 32, 33, 64, 65, 128, 129] {
+            for operation in [
+                Operation::Copy {
+                    dst: 0,
+                    src: far,
+                    len,
+                },
+                Operation::Copy {
+                    dst: far,
+                    src: 0,
+                    len,
+                },
+                Operation::Copy {
+                    dst: far,
+                    src: far,
+                    len,
+                },
+                Operation::Fill {
+                    dst: far,
+                    value: 1,
+                    len,
+                },
+            ] {
+                let mut instance = plugin.instance().unwrap();
+                assert_fails!(
+                    operation.run(&mut instance),
+                    SandboxError::Trap { reason } if reason == "out of bounds memory access"
+                );
+                let start = instance.read(0, 256).unwrap();
+                assert!(start.iter().all(|byte| *byte == 0), "{operation:?}");
+            }
+        }
+    }
+}
+
+/// The end of the largest memory there can be.
+#[test]
+fn few_bytes_fit_at_the_end_of_the_largest_memory() {
+    let config = RuntimeConfig {
+        memory_bytes: RuntimeConfig::MAX_MEMORY,
+        ..cpu(20_000)
+    };
+    let runtime = Runtime::new(config).unwrap();
+    let wasm = bulk_module_of(RuntimeConfig::MAX_MEMORY / 65536);
+    let plugin = runtime.load("bulk", &wasm).unwrap();
+    let end = RuntimeConfig::MAX_MEMORY as u64;
+    for len in lengths() {
+        for (beyond, fits) in [(0, true), (1, false)] {
+            let at = end - len + beyond;
+            for operation in [
+                Operation::Copy {
+                    dst: 0,
+                    src: at,
+                    len,
+                },
+                Operation::Copy {
+                    dst: at,
+                    src: 0,
+                    len,
+                },
+                Operation::Fill {
+                    dst: at,
+                    value: 1,
+                    len,
+                },
+            ] {
+                let result = operation.run(&mut plugin.instance().unwrap());
+                assert_eq!(result.is_ok(), fits, "{operation:?}: {result:?}");
+            }
+        }
     }
 }

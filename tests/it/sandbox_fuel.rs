@@ -64,6 +64,33 @@ fn fuel_is_exact() {
     }
 }
 
+/// Bulk operations cost fuel, always as much for as many bytes, and stop without it.
+#[test]
+fn bulk_operations_cost_fuel() {
+    let runtime = runtime();
+    for operation in ["memory.copy", "memory.fill"] {
+        let wasm = wat(&format!(
+            r#"(module (memory (export "memory") 40)
+                 (func (export "run") (param i32)
+                   ({operation} (i32.const 99) (i32.const 7) (local.get 0))
+                   ({operation} (i32.const 99) (i32.const 7) (local.get 0))))"#
+        ));
+        let chunk = 256 << 10;
+        let [few, many, two, three] =
+            [5, 120, chunk + 1, 2 * chunk + 1].map(|len| needed(&runtime, &wasm, len));
+        assert!(few > 2 * 10 && many > few, "{few} and {many}");
+        assert!(three > two + 2 * 10, "{two} and {three}");
+        for (len, enough) in [(5, few), (120, many), (2 * chunk + 1, three)] {
+            for _ in 0..5 {
+                let (result, _) = run(&runtime, &wasm, enough, len);
+                assert!(result.is_ok(), "{operation} of {len}: {result:?}");
+                let (result, _) = run(&runtime, &wasm, enough - 1, len);
+                assert_fails!(result, SandboxError::FuelExhausted { .. });
+            }
+        }
+    }
+}
+
 /// A call that runs out stops at the same point in each run.
 #[test]
 fn fuel_is_deterministic() {

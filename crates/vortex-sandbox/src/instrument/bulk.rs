@@ -24,7 +24,7 @@ const CHUNK: i32 = 256 << 10;
 const SMALL: i32 = 128;
 
 /// The functions that move bytes, which come last in their module.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Helpers {
     copy: u32,
     fill: u32,
