@@ -302,3 +302,33 @@ fn a_large_input_arrives() {
     assert_eq!(len.parse::<usize>().unwrap(), input.to_json().len());
     assert_eq!(input.body().map(<[u8]>::len), Some(HookInput::MAX_BODY));
 }
+
+/// `alloc` may grow the memory and name the room that it has won; the input lies there
+/// when `handle` looks, and an answer at the very end of it is read.
+#[test]
+fn room_may_be_where_alloc_has_just_grown_the_memory() {
+    let wasm = wat(r#"(module (memory (export "memory") 1)
+             (data (i32.const 8) "{\"allow\":true}{\"allow\":no}")
+             (func (export "alloc") (param i32) (result i32)
+               (i32.mul (memory.grow (i32.const 1)) (i32.const 65536)))
+             (func (export "handle") (param $at i32) (param $len i32) (result i64)
+               (local $end i64) (local $source i32)
+               (local.set $end (i64.shl (i64.extend_i32_u (memory.size)) (i64.const 16)))
+               ;; Denied by what is no JSON unless the input begins and ends as one.
+               (local.set $source (select (i32.const 8) (i32.const 22)
+                 (i32.and
+                   (i32.eq (i32.load8_u (local.get $at)) (i32.const 0x7b))
+                   (i32.eq
+                     (i32.load8_u (i32.sub (i32.add (local.get $at) (local.get $len)) (i32.const 1)))
+                     (i32.const 0x7d)))))
+               (memory.copy
+                 (i32.sub (i32.wrap_i64 (local.get $end)) (i32.const 14))
+                 (local.get $source) (i32.const 14))
+               (i64.or (i64.shl (i64.sub (local.get $end) (i64.const 14)) (i64.const 32)) (i64.const 14))))"#);
+    let plugin = runtime().load("grows", &wasm).unwrap();
+    let hook = WasmHook::new(plugin).unwrap();
+    for _ in 0..5 {
+        assert!(call(&hook, "/").unwrap().allow);
+    }
+    assert_eq!(hook.plugin().stats().instances_created, 1);
+}

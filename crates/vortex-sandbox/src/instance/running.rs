@@ -223,3 +223,54 @@ impl From<SandboxError> for CallFailure {
         Self::Sandbox(error)
     }
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+mod tests {
+    use std::sync::Arc;
+
+    use vortex_hook_core::HookContext;
+
+    use super::*;
+    use crate::RuntimeConfig;
+    use crate::instance::guest::Guest;
+    use crate::instance::watchdog::Watchdog;
+    use crate::module::compile::Compiled;
+
+    #[test]
+    fn functions_of_another_guest_are_not_called() {
+        let wasm = wat::parse_str(
+            r#"(module (memory (export "memory") 1)
+                 (data (i32.const 16) "{\"allow\":true}")
+                 (func (export "alloc") (param i32) (result i32) (i32.const 1024))
+                 (func (export "handle") (param i32 i32) (result i64)
+                   (i64.const 0x10_0000000e)))"#,
+        )
+        .unwrap();
+        let config = RuntimeConfig::default();
+        let compiled = Arc::new(Compiled::new(&wasm, &config).unwrap());
+        let watchdog = Watchdog::start().unwrap();
+        let cx = HookContext::new();
+        let guest = || Guest::new(&compiled, &watchdog, &cx).unwrap();
+        let (mut own, other) = (guest(), guest());
+        let call = |guest: &mut Guest, functions: Option<&Exports>| {
+            guest.on_budget(&cx, |running| {
+                let Exports::Json(functions) = functions.unwrap_or(running.exports) else {
+                    panic!("the module speaks JSON");
+                };
+                functions.call(running, b"{}", &config)
+            })
+        };
+        assert_eq!(call(&mut own, None).unwrap().len, 14);
+        match call(&mut own, Some(other.exports())) {
+            Err(SandboxError::Trap { reason }) => {
+                assert!(reason.contains("another guest"), "{reason}");
+            }
+            unexpected => panic!("{unexpected:?}"),
+        }
+    }
+}
