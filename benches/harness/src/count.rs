@@ -16,12 +16,11 @@ use vortex_hook_core::{
 };
 use vortex_sandbox::{Runtime, RuntimeConfig, WasmHook};
 
-use vortex_benches::json_call::{self, input};
-use vortex_benches::place;
+use vortex_benches::json_call::input;
 use vortex_benches::report::Report;
 use vortex_benches::request::{check_answer, sample};
 
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 7] = [
     "input",
     "encode_json",
     "encode_frame",
@@ -29,8 +28,6 @@ const PATHS: [&str; 9] = [
     "decode_frame",
     "chain",
     "pool",
-    "frame_call",
-    "json_call",
 ];
 
 fn main() -> ExitCode {
@@ -143,19 +140,6 @@ fn run(arguments: &[String]) -> Result<()> {
                 let answer = hook.call_now(&HookContext::new(), &input);
                 let answer = answer.context("no instance is free")??;
                 ensure!(black_box(answer).allow, "the guest denied");
-                Ok(())
-            })
-        }
-        "frame_call" | "json_call" => {
-            let guest = match path.as_str() {
-                "frame_call" => "frame-api-key",
-                _ => "api-key",
-            };
-            let runtime = Runtime::new(RuntimeConfig::default())?;
-            let hook = WasmHook::new(runtime.load(guest, &place::fixture(guest)?)?)?;
-            check_answer(&json_call::call(&hook, &request)?)?;
-            repeat(times, || {
-                black_box(json_call::call(&hook, &request)?);
                 Ok(())
             })
         }
