@@ -10,117 +10,108 @@
 //! and the unknown fields.
 
 mod buffer;
+mod cursor;
 mod frame;
 mod input;
 mod output;
+mod word;
 
 pub(crate) use buffer::Buffer;
 pub(crate) use frame::{FrameHead, encode_frame_head};
 pub use frame::{FrameOutput, LogLevel, LogLine};
 pub(crate) use input::encode_input;
+pub(crate) use word::contains;
 
 use std::borrow::Cow;
+use std::ptr;
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
+use cursor::Cursor;
+
 /// Writes `{"Name":["value",…],…}` with names in canonical MIME case.
-fn write_headers<'h>(
-    out: &mut Vec<u8>,
+fn write_headers<'b, 'h>(
+    mut out: Cursor<'b>,
     headers: impl Iterator<Item = (&'h HeaderName, impl Iterator<Item = &'h HeaderValue>)>,
-) {
-    out.push(b'{');
+) -> Option<Cursor<'b>> {
+    out = out.put(b"{")?;
     for (i, (name, values)) in headers.enumerate() {
         if i > 0 {
-            out.push(b',');
+            out = out.put(b",")?;
         }
-        out.push(b'"');
-        write_canonical(out, name);
-        out.extend_from_slice(b"\":[");
+        out = write_name(out, name)?;
         for (i, value) in values.enumerate() {
             if i > 0 {
-                out.push(b',');
+                out = out.put(b",")?;
             }
-            write_string(out, value.as_bytes());
+            out = write_string(out, value.as_bytes())?;
         }
-        out.push(b']');
+        out = out.put(b"]")?;
     }
-    out.push(b'}');
+    out.put(b"}")
 }
 
 /// [`write_headers`] for a header map, in one pass: the values of a name come one
 /// after the other.
-fn write_header_map(out: &mut Vec<u8>, headers: &HeaderMap) {
-    out.push(b'{');
-    let mut previous = None;
+fn write_header_map<'b>(mut out: Cursor<'b>, headers: &HeaderMap) -> Option<Cursor<'b>> {
+    out = out.put(b"{")?;
+    let mut previous: Option<&HeaderName> = None;
     for (name, value) in headers {
-        if previous == Some(name) {
-            out.push(b',');
-        } else {
-            out.extend_from_slice(if previous.is_some() { b"],\"" } else { b"\"" });
-            write_canonical(out, name);
-            out.extend_from_slice(b"\":[");
-            previous = Some(name);
-        }
-        write_string(out, value.as_bytes());
+        out = match previous {
+            // A map has each name once, and lends it with each of its values.
+            Some(previous) if ptr::eq(previous, name) => out.put(b",")?,
+            Some(_) => write_name(out.put(b"],")?, name)?,
+            None => write_name(out, name)?,
+        };
+        previous = Some(name);
+        out = write_string(out, value.as_bytes())?;
     }
     if previous.is_some() {
-        out.push(b']');
+        out = out.put(b"]")?;
     }
-    out.push(b'}');
+    out.put(b"}")
 }
 
-/// Canonical MIME case: the first letter and each after a hyphen in upper case
-/// (Go, `textproto.CanonicalMIMEHeaderKey`). A header name needs no escaping.
-fn write_canonical(out: &mut Vec<u8>, name: &HeaderName) {
-    let start = out.len();
-    out.extend_from_slice(name.as_str().as_bytes());
-    let mut upper = true;
-    for b in &mut out[start..] {
-        if upper {
-            b.make_ascii_uppercase();
-        }
-        upper = *b == b'-';
-    }
+/// Writes the name of a header, which needs no escaping, and opens the list of its
+/// values.
+#[inline(always)]
+fn write_name<'b>(out: Cursor<'b>, name: &HeaderName) -> Option<Cursor<'b>> {
+    let name = name.as_str().as_bytes();
+    out.put(b"\"")?.copy_canonical(name)?.put(b"\":[")
 }
 
 /// Writes a JSON string; each byte that is no part of valid UTF-8 becomes U+FFFD, as in Go.
-fn write_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.push(b'"');
-    // Without an early end, this is a few vector instructions for most values.
-    let is_plain = bytes.iter().fold(true, |plain, &b| {
-        plain & (0x20..0x80).contains(&b) & (b != b'"') & (b != b'\\')
-    });
-    if is_plain {
-        out.extend_from_slice(bytes);
-    } else {
-        write_escaped(out, &lossy(bytes));
-    }
-    out.push(b'"');
+#[inline(always)]
+fn write_string<'b>(out: Cursor<'b>, bytes: &[u8]) -> Option<Cursor<'b>> {
+    out.put(b"\"")?
+        .copy_plain(bytes, |out| write_escaped(out, &lossy(bytes)))?
+        .put(b"\"")
 }
 
-fn write_escaped(out: &mut Vec<u8>, text: &str) {
+#[cold]
+fn write_escaped<'b>(mut out: Cursor<'b>, text: &str) -> Option<Cursor<'b>> {
     let bytes = text.as_bytes();
     let mut start = 0;
     for (i, &b) in bytes.iter().enumerate() {
         if b >= 0x20 && b != b'"' && b != b'\\' {
             continue;
         }
-        out.extend_from_slice(&bytes[start..i]);
+        out = out.copy(&bytes[start..i])?;
         start = i + 1;
-        match b {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', b]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
+        out = match b {
+            b'"' | b'\\' => out.put(&[b'\\', b])?,
+            b'\n' => out.put(b"\\n")?,
+            b'\r' => out.put(b"\\r")?,
+            b'\t' => out.put(b"\\t")?,
             _ => {
                 const HEX: &[u8; 16] = b"0123456789abcdef";
                 let (high, low) = (usize::from(b >> 4), usize::from(b & 15));
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[high], HEX[low]]);
+                out.put(&[b'\\', b'u', b'0', b'0', HEX[high], HEX[low]])?
             }
-        }
+        };
     }
-    out.extend_from_slice(&bytes[start..]);
+    out.copy(&bytes[start..])
 }
 
 /// UTF-8 from any bytes, one U+FFFD for each byte that fits nowhere. (The

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::Buffer;
+use super::cursor::Cursor;
 use crate::{
     DecodeError, Exchange, FrameError, HeaderChanges, HookInput, HookOutput, InvalidHeader,
 };
@@ -30,64 +31,67 @@ pub(crate) type FrameHead = Buffer;
 
 /// Writes what a frame says of `input` to every plugin.
 pub(crate) fn encode_frame_head(input: &HookInput<'_>) -> FrameHead {
-    let mut buffer = Buffer::take();
-    let out = &mut buffer.0;
-    let count = input.headers().map_or(0, http::HeaderMap::len);
-    out.reserve(INPUT_FIXED + count * 72 + input.path().len() + 128);
-    out.resize(INPUT_FIXED + count * INPUT_HEADER, 0);
+    Buffer::of(0, |out| write_head(out, input))
+}
+
+fn write_head<'b>(out: Cursor<'b>, input: &HookInput<'_>) -> Option<Cursor<'b>> {
+    let len = out.left();
+    let count = input.headers().map_or(0, HeaderMap::len);
+    let (fixed, out) = out.take_chunk::<INPUT_FIXED>()?;
+    let (entries, mut out) = out.take(count * INPUT_HEADER)?;
+    *fixed = [0; INPUT_FIXED];
     let mut host: &[u8] = &[];
-    for (i, (name, value)) in input.headers().into_iter().flatten().enumerate() {
-        let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-        let (name_at, name_len) = (out.len(), name.len());
-        out.extend_from_slice(name);
-        out.extend_from_slice(value);
-        // An empty span is at offset 0.
-        let value_at = if value.is_empty() {
-            0
-        } else {
-            name_at + name_len
-        };
-        // Four numbers of 32 bits, the first one lowest.
-        let entry = [name_at, name_len, value_at, value.len()].map(|n| u128::from(n as u32));
-        let entry = entry[0] | entry[1] << 32 | entry[2] << 64 | entry[3] << 96;
-        let at = INPUT_FIXED + i * INPUT_HEADER;
-        out[at..at + INPUT_HEADER].copy_from_slice(&entry.to_le_bytes());
-        if name == b"host" && host.is_empty() {
-            host = value;
+    if let Some(headers) = input.headers() {
+        for ((name, value), entry) in headers.iter().zip(entries.as_chunks_mut().0) {
+            let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+            *entry = entry_of(len - out.left(), name.len(), value.len());
+            out = out.copy(name)?.copy(value)?;
+            if name == b"host" && host.is_empty() {
+                host = value;
+            }
         }
     }
-    let authority = input.authority().as_bytes();
+    let authority = match input.authority() {
+        "" => host,
+        authority => authority.as_bytes(),
+    };
     let texts: [(usize, &[u8]); 7] = [
         (24, input.method().map_or("", Method::as_str).as_bytes()),
         (32, input.path().as_bytes()),
         (40, input.query().as_bytes()),
         (48, input.scheme().as_bytes()),
-        (
-            56,
-            if authority.is_empty() {
-                host
-            } else {
-                authority
-            },
-        ),
+        (56, authority),
         (64, input.remote().as_bytes()),
         (72, input.route().as_bytes()),
     ];
     for (at, text) in texts {
         if !text.is_empty() {
-            let end = out.len();
-            put_span(out, at, end, text.len());
-            out.extend_from_slice(text);
+            put_span(fixed, at, len - out.left(), text.len());
+            out = out.copy(text)?;
         }
     }
-    out[4..6].copy_from_slice(&VERSION.to_le_bytes());
-    out[6] = input.hook_type().map_or(u8::MAX, |phase| phase as u8);
-    out[7] = u8::from(input.headers().is_some()) | u8::from(input.body().is_some()) << 1;
+    fixed[4..6].copy_from_slice(&VERSION.to_le_bytes());
+    fixed[6] = input.hook_type().map_or(u8::MAX, |phase| phase as u8);
+    fixed[7] = u8::from(input.headers().is_some()) | u8::from(input.body().is_some()) << 1;
     let status = input.status().map_or(0, |status| status.as_u16());
-    out[8..10].copy_from_slice(&status.to_le_bytes());
-    put_u32(out, 12, count);
-    out[16..24].copy_from_slice(&input.body_len().to_le_bytes());
-    buffer
+    fixed[8..10].copy_from_slice(&status.to_le_bytes());
+    put_u32(fixed, 12, count);
+    fixed[16..24].copy_from_slice(&input.body_len().to_le_bytes());
+    Some(out)
+}
+
+/// A line of the table of headers: where the name is, which the value comes after.
+fn entry_of(name_at: usize, name_len: usize, value_len: usize) -> [u8; INPUT_HEADER] {
+    // An empty span is at offset 0.
+    let value_at = if value_len == 0 {
+        0
+    } else {
+        name_at + name_len
+    };
+    let mut entry = [0; INPUT_HEADER];
+    put_span(&mut entry, 0, name_at, name_len);
+    put_span(&mut entry, 8, value_at, value_len);
+    entry
 }
 
 /// The number at `at` was checked to be one of 32 bits, or goes into no memory.
