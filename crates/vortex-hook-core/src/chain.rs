@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 use crate::{
     ChainError, FailPolicy, Hook, HookContext, HookError, HookInput, HookOutput, HookType,
@@ -223,9 +223,10 @@ impl HookChain {
         input: &HookInput<'_>,
     ) -> Result<HookOutput, ChainError> {
         let hook_type = input.hook_type().ok_or(ChainError::NoHookType)?;
-        let hooks = self.hooks.load_full();
+        let mut hooks = self.hooks.load();
         let mut merged = HookOutput::allow();
-        for registration in &hooks.by_type[hook_type as usize] {
+        for i in 0..hooks.by_type[hook_type as usize].len() {
+            let registration = &hooks.by_type[hook_type as usize][i];
             let hook = || registration.name.as_ref().to_owned();
             if cx.is_expired() {
                 return Err(ChainError::DeadlineExceeded { hook: hook() });
@@ -233,10 +234,16 @@ impl HookChain {
             if cx.is_cancelled() {
                 return Err(ChainError::Cancelled { hook: hook() });
             }
-            let answer = match registration.hook.call_now(cx, input) {
-                None => cx.until_cancelled(registration.hook.call(cx, input)).await,
-                answer => answer,
-            };
+            let mut answer = registration.hook.call_now(cx, input);
+            if answer.is_none() {
+                // A thread has few of the places that make a load cheap: what waits
+                // counts itself instead.
+                hooks = Guard::from_inner(Guard::into_inner(hooks));
+                let hook = &hooks.by_type[hook_type as usize][i].hook;
+                answer = cx.until_cancelled(hook.call(cx, input)).await;
+            }
+            let registration = &hooks.by_type[hook_type as usize][i];
+            let hook = || registration.name.as_ref().to_owned();
             let answer = match answer {
                 Some(answer) => answer.and_then(|output| {
                     let name = registration.name.as_ref();
@@ -301,11 +308,10 @@ fn merge(merged: &mut HookOutput, output: HookOutput) -> Result<(), HookError> {
             return Err(HookError::new(InvalidHeader::TooMany));
         }
     }
-    merged.body = match merged.body.take() {
-        // An earlier hook's body is for what goes on.
-        earlier if output.allow => output.body.or(earlier),
-        _ => output.body,
-    };
+    // An earlier hook's body is for what goes on.
+    if output.body.is_some() || !output.allow {
+        merged.body = output.body;
+    }
     merged.status = merged.status.or(output.status);
     merged.allow = output.allow;
     Ok(())
