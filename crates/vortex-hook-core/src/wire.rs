@@ -127,3 +127,124 @@ pub(crate) fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     }
     Cow::Owned(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A JSON string, written byte by byte.
+    fn slow_string(bytes: &[u8]) -> Vec<u8> {
+        let mut out = vec![b'"'];
+        for b in lossy(bytes).bytes() {
+            match b {
+                b'"' | b'\\' => out.extend([b'\\', b]),
+                b'\n' => out.extend(b"\\n"),
+                b'\r' => out.extend(b"\\r"),
+                b'\t' => out.extend(b"\\t"),
+                0..0x20 => out.extend(format!("\\u{b:04x}").bytes()),
+                _ => out.push(b),
+            }
+        }
+        out.push(b'"');
+        out
+    }
+
+    /// A name in canonical case, written byte by byte.
+    fn slow_name(name: &str) -> Vec<u8> {
+        let mut upper = true;
+        let canonical = name.bytes().map(|mut b| {
+            if upper {
+                b.make_ascii_uppercase();
+            }
+            upper = b == b'-';
+            b
+        });
+        [b"\"", &*canonical.collect::<Vec<u8>>(), b"\":["].concat()
+    }
+
+    /// What is written into just enough room, and that one byte less is too little.
+    fn written(len: usize, write: impl Fn(Cursor<'_>) -> Option<Cursor<'_>>) -> Vec<u8> {
+        let mut room = vec![0xEE; len + 1];
+        assert!(len == 0 || write(Cursor::new(&mut room[..len - 1])).is_none());
+        let left = write(Cursor::new(&mut room[..len])).map(|out| out.left());
+        assert_eq!((left, room.pop()), (Some(0), Some(0xEE)));
+        room
+    }
+
+    fn check_string(bytes: &[u8]) {
+        let expected = slow_string(bytes);
+        let written = written(expected.len(), |out| write_string(out, bytes));
+        assert_eq!(written, expected, "{bytes:?}");
+    }
+
+    #[test]
+    fn every_byte_at_every_place_of_a_string() {
+        for len in 0..=200 {
+            let mut bytes: Vec<u8> = (b' '..)
+                .filter(|b| !b"\"\\".contains(b))
+                .take(len.min(80))
+                .collect();
+            bytes.resize(len, b'~');
+            check_string(&bytes);
+            for at in 0..len {
+                let kept = bytes[at];
+                // Beyond three of the longest pieces, those that are treated apart do.
+                let all: &mut dyn Iterator<Item = u8> = match len {
+                    0..50 => &mut (0..=u8::MAX),
+                    _ => &mut b"\0\n\x1F \"\\\x7F\x80\xC3\xFF".iter().copied(),
+                };
+                for byte in all {
+                    bytes[at] = byte;
+                    check_string(&bytes);
+                }
+                bytes[at] = kept;
+            }
+        }
+    }
+
+    #[test]
+    fn every_length_of_a_name_and_every_place_of_its_hyphens() {
+        let letters = b"abyz09AZ!~`{^";
+        for len in 1..=80 {
+            let name: Vec<u8> = letters.iter().copied().cycle().take(len).collect();
+            for at in 0..len {
+                for width in 1..=len.min(3) {
+                    let mut name = name.clone();
+                    name[at..len.min(at + width)].fill(b'-');
+                    let Ok(name) = HeaderName::from_bytes(&name) else {
+                        continue;
+                    };
+                    let expected = slow_name(name.as_str());
+                    assert_eq!(
+                        written(expected.len(), |out| write_name(out, &name)),
+                        expected
+                    );
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn a_string_of_any_bytes(bytes in vec(any::<u8>(), 0..200)) {
+            check_string(&bytes);
+        }
+
+        #[test]
+        fn a_string_of_mostly_ascii(bytes in vec(prop_oneof![20 => 0x20_u8..0x7F, 1 => any::<u8>()], 0..200)) {
+            check_string(&bytes);
+        }
+
+        #[test]
+        fn any_name(name in "[a-zA-Z0-9!#$%&'*+.^_`|~-]{1,100}") {
+            let name = HeaderName::try_from(name).unwrap();
+            let expected = slow_name(name.as_str());
+            prop_assert_eq!(written(expected.len(), |out| write_name(out, &name)), expected);
+        }
+    }
+}

@@ -85,3 +85,41 @@ pub(super) fn store_short(n: u64, to: &mut [u8]) {
         *to = byte;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_special_byte_is_found_wherever_it_is() {
+        for at in 0..8 {
+            for byte in 0..=u8::MAX {
+                // What follows the first one may be anything.
+                for after in [b'a', b'"', 0, 0xFF, 0x21, b']'] {
+                    let mut bytes = [b'~'; 8];
+                    bytes[at..].fill(after);
+                    bytes[at] = byte;
+                    let is_special = |b: &u8| !matches!(b, 0x20..0x80) || b"\"\\".contains(b);
+                    let found = special(u64::from_le_bytes(bytes)) & all(0x80);
+                    let first = (found != 0).then_some(found.trailing_zeros() as usize / 8);
+                    assert_eq!(first, bytes.iter().position(is_special), "{bytes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_is_found_wherever_it_is() {
+        for len in 0..40 {
+            let mut bytes = vec![b'$'; len];
+            assert!(!contains(&bytes, b'%'), "{len}");
+            for at in 0..len {
+                for other in [0, b'$', b'&', 0xA5, 0xFF] {
+                    bytes.fill(other);
+                    bytes[at] = b'%';
+                    assert!(contains(&bytes, b'%'), "{bytes:?}");
+                }
+            }
+        }
+    }
+}

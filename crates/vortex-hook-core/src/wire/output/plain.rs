@@ -188,3 +188,195 @@ impl<'j> Rest<'j> {
         headers.set(name, values).then_some(rest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::wire::output::from_any_json;
+
+    const ANSWERS: [&str; 10] = [
+        "{}",
+        r#"{"allow":true}"#,
+        r#"{"allow":true,"modified":true,"headers":{"x-consumer":["demo"]}}"#,
+        r#"{"allow":false,"modified":false,"headers":null,"status":429}"#,
+        r#"{"allow":true,"modified":true,"headers":{},"status":0}"#,
+        r#"{"headers":{"A":[],"b-c":["1","","three"]}}"#,
+        "\t{ \"allow\" :\r\ntrue , \"headers\" : { \"x\" : [ \"1\" , \"2\" ] , \"y\" : [ ] } } \n",
+        r#"{"status":200,"allow":false}"#,
+        r#"{"headers":{"a-name-of-more-than-16":["a value, of more than sixteen"]}}"#,
+        r#"{"allow":true,"headers":{"Cache-Control":["no-store"],"Via":["1.1 a","1.1 b"]}}"#,
+    ];
+
+    /// Whatever is read here is read by `serde_json` too, and means the same.
+    fn check(json: &[u8]) -> bool {
+        let Some(output) = read(json) else {
+            return false;
+        };
+        let shown = String::from_utf8_lossy(json);
+        match from_any_json(json) {
+            Ok(other) => assert_eq!(output, other, "{shown}"),
+            Err(error) => panic!("{shown} was read as {output:?}, but: {error}"),
+        }
+        true
+    }
+
+    #[test]
+    fn usual_answers_are_plain() {
+        for json in ANSWERS {
+            assert!(check(json.as_bytes()), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_is_left_to_serde_json() {
+        for json in [
+            "",
+            "null",
+            r#"{"Allow":true}"#,
+            r#"{"allow":null}"#,
+            r#"{"allow":true,"allow":true}"#,
+            r#"{"allow":true,"more":1}"#,
+            r#"{"allow":true,}"#,
+            r#"{,"allow":true}"#,
+            r#"{"allow":true} x"#,
+            r#"{"status":99}"#,
+            r#"{"status":2000}"#,
+            r#"{"status":200.0}"#,
+            r#"{"status":00}"#,
+            r#"{"headers":{"x":"1"}}"#,
+            r#"{"headers":{"x":[null]}}"#,
+            r#"{"headers":{"x":["a\u0062"]}}"#,
+            r#"{"headers":{"x":["é"]}}"#,
+            r#"{"headers":{"x":["1"],"X":["2"]}}"#,
+            r#"{"headers":{"x y":["1"]}}"#,
+            "{\"headers\":{\"x\":[\"\x7f\"]}}",
+            "{\u{c}\"allow\":true}",
+        ] {
+            assert!(!check(json.as_bytes()), "{json}");
+        }
+    }
+
+    #[test]
+    fn no_byte_of_an_answer_can_be_changed_without_serde_json_seeing_the_same() {
+        let mut read = 0;
+        for json in ANSWERS.map(str::as_bytes) {
+            for at in 0..=json.len() {
+                let (before, after) = json.split_at(at);
+                read += u32::from(check(before));
+                for byte in 0..=u8::MAX {
+                    read += u32::from(check(&[before, &[byte], after].concat()));
+                    if let [_, after @ ..] = after {
+                        read += u32::from(check(&[before, &[byte], after].concat()));
+                    }
+                }
+                if let [_, after @ ..] = after {
+                    read += u32::from(check(&[before, after].concat()));
+                }
+            }
+        }
+        assert!(read > 20_000, "only {read} were plain");
+    }
+
+    #[test]
+    fn as_many_headers_and_values_as_may_be() {
+        for (names, values) in [(256, 4), (257, 1), (1, 1024), (1, 1025), (256, 5)] {
+            let list = vec![r#""v""#; values].join(",");
+            let headers: Vec<_> = (0..names).map(|i| format!(r#""h{i}":[{list}]"#)).collect();
+            let json = format!(r#"{{"headers":{{{}}}}}"#, headers.join(","));
+            let fits =
+                names <= HeaderChanges::MAX_NAMES && names * values <= HeaderChanges::MAX_VALUES;
+            assert_eq!(check(json.as_bytes()), fits, "{names} × {values}");
+            assert_eq!(from_any_json(json.as_bytes()).is_ok(), fits);
+        }
+    }
+
+    fn token() -> impl Strategy<Value = String> {
+        let token = select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            ",",
+            "\"",
+            "\"x\"",
+            "\"y\"",
+            "\"allow\"",
+            "\"modified\"",
+            "\"headers\"",
+            "\"status\"",
+            "true",
+            "false",
+            "null",
+            "0",
+            "200",
+            "99",
+            "1e2",
+            "-",
+            " ",
+            "\n",
+            "\u{c}",
+            "\\",
+            "\\u0061",
+            "{\"allow\":",
+            "{\"headers\":{\"x\":[",
+            "],",
+            "]}",
+            "é",
+        ]);
+        prop_oneof![12 => token.prop_map(str::to_owned), 1 => any::<char>().prop_map(String::from)]
+    }
+
+    /// Objects of the fields, with what belongs there and what does not.
+    fn answer() -> impl Strategy<Value = String> {
+        let space = || select(vec!["", "", "", "", " ", "\n\t"]);
+        let text = "[ -~]{0,20}".prop_map(|text| format!("\"{text}\""));
+        let name = select(vec![
+            "\"x\"",
+            "\"y\"",
+            "\"X\"",
+            "\"x-long-name-of-a-header\"",
+            "\"\"",
+        ]);
+        let list = vec(text, 0..4).prop_map(|values| format!("[{}]", values.join(",")));
+        let list = prop_oneof![9 => list, 1 => Just("null".to_owned())];
+        let headers = vec((name, list), 0..4).prop_map(|headers| {
+            let members = headers.iter().map(|(name, list)| format!("{name}:{list}"));
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        });
+        let value = prop_oneof![
+            4 => select(vec!["true", "false", "null", "0", "200", "429", "7", "1000", "{}", "[]"])
+                .prop_map(str::to_owned),
+            2 => headers,
+        ];
+        let field = select(vec![
+            "\"allow\"",
+            "\"modified\"",
+            "\"headers\"",
+            "\"status\"",
+            "\"Allow\"",
+            "\"a\"",
+        ]);
+        let member = (space(), field, space(), space(), value, space())
+            .prop_map(|(a, field, b, c, value, d)| format!("{a}{field}{b}:{c}{value}{d}"));
+        vec(member, 0..5).prop_map(|members| format!("{{{}}}", members.join(",")))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(50_000))]
+
+        #[test]
+        fn any_tokens(tokens in vec(token(), 0..24)) {
+            check(tokens.concat().as_bytes());
+        }
+
+        #[test]
+        fn any_answer(json in answer()) {
+            check(json.as_bytes());
+        }
+    }
+}
