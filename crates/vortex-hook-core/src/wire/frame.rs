@@ -230,29 +230,29 @@ struct Frame<'f>(&'f [u8]);
 impl<'f> Frame<'f> {
     fn read(&self) -> Result<FrameOutput, String> {
         let bytes = self.0;
-        if bytes.len() < OUTPUT_FIXED {
+        let Some(fixed) = bytes.first_chunk::<OUTPUT_FIXED>() else {
             return Err(format!("{} bytes are less than 40", bytes.len()));
-        }
-        if self.u32(0) != bytes.len() {
-            let said = self.u32(0);
+        };
+        if u32_at(fixed, 0) != bytes.len() {
+            let said = u32_at(fixed, 0);
             return Err(format!("its length is {}, not {said}", bytes.len()));
         }
-        if self.u16(4) != VERSION {
-            return Err(format!("version {}, not {VERSION}", self.u16(4)));
+        if u16_at(fixed, 4) != VERSION {
+            return Err(format!("version {}, not {VERSION}", u16_at(fixed, 4)));
         }
-        let (verdict, flags) = (bytes[6], bytes[7]);
+        let (verdict, flags) = (fixed[6], fixed[7]);
         if verdict > 1 {
             return Err(format!("verdict {verdict} is neither 0 nor 1"));
         }
-        if flags > 3 || self.u16(10) != 0 || self.u32(20) != 0 {
+        if flags > 3 || u16_at(fixed, 10) != 0 || u32_at(fixed, 20) != 0 {
             return Err("a reserved flag or field is not zero".to_owned());
         }
-        let status = match self.u16(8) {
+        let status = match u16_at(fixed, 8) {
             0 => None,
             code @ 100..=999 => StatusCode::from_u16(code).ok(),
             code => return Err(format!("status {code} is outside 100–999")),
         };
-        let (operations, logs) = (self.u32(12), self.u32(16));
+        let (operations, logs) = (u32_at(fixed, 12), u32_at(fixed, 16));
         if operations > FrameOutput::MAX_OPERATIONS {
             return Err(format!(
                 "{operations} header operations are more than 1,024"
@@ -261,19 +261,30 @@ impl<'f> Frame<'f> {
         if logs > FrameOutput::MAX_LOG_LINES {
             return Err(format!("{logs} log lines are more than 64"));
         }
-        let logs_at = OUTPUT_FIXED + operations * OPERATION;
-        if logs_at + logs * LOG_LINE > bytes.len() {
+        let tables = bytes[OUTPUT_FIXED..].split_at_checked(operations * OPERATION);
+        let tables = tables.and_then(|(operations, rest)| {
+            let logs = rest.get(..logs * LOG_LINE)?;
+            Some((operations.as_chunks().0, logs.as_chunks().0))
+        });
+        let Some((operations, logs)) = tables else {
             return Err("its operations and log lines reach past its end".to_owned());
+        };
+        let mut headers = HeaderChanges::with_capacity(operations.len());
+        for operation in operations {
+            self.operation(operation, &mut headers)?;
         }
-        let mut headers = HeaderChanges::new();
-        for at in (OUTPUT_FIXED..logs_at).step_by(OPERATION) {
-            self.operation(at, &mut headers)?;
-        }
-        let (body, context) = (self.span(24, "body")?, self.span(32, "context")?);
+        let (body, context) = (
+            self.span(fixed, 24, "body")?,
+            self.span(fixed, 32, "context")?,
+        );
         let body = (flags & 1 != 0).then_some(body);
         let context = (flags & 2 != 0).then_some(context);
         if let Some(context) = context.filter(|c| c.len() > Exchange::MAX_BYTES) {
             return Err(format!("{} bytes of context exceed 4,096", context.len()));
+        }
+        let mut lines = Vec::new();
+        for line in logs {
+            lines.push(self.log_line(line)?);
         }
         Ok(FrameOutput {
             output: HookOutput {
@@ -284,31 +295,30 @@ impl<'f> Frame<'f> {
                 body: body.map(Bytes::copy_from_slice),
             },
             context: context.map(<[u8]>::to_vec),
-            logs: (0..logs)
-                .map(|i| self.log_line(logs_at + i * LOG_LINE))
-                .collect::<Result<_, _>>()?,
+            logs: lines,
         })
     }
 
-    fn operation(&self, at: usize, headers: &mut HeaderChanges) -> Result<(), String> {
-        let name = self.span(at + 4, "header name")?;
-        let value = self.span(at + 12, "header value")?;
+    #[inline]
+    fn operation(
+        &self,
+        operation: &[u8; OPERATION],
+        headers: &mut HeaderChanges,
+    ) -> Result<(), String> {
+        let name = self.span(operation, 4, "header name")?;
+        let value = self.span(operation, 12, "header value")?;
         let name = HeaderName::from_bytes(name).map_err(|_| {
             let name = String::from_utf8_lossy(name).into_owned();
             InvalidHeader::Name { name }.to_string()
         })?;
-        let checked = || {
-            HeaderValue::from_bytes(value)
-                .map_err(|_| InvalidHeader::Value { name: name.clone() }.to_string())
-        };
-        let fits = match self.u32(at) {
-            0 => {
-                let value = checked()?;
-                headers.insert(name, value)
-            }
-            1 => {
-                let value = checked()?;
-                headers.append(name, value)
+        let fits = match u32_at(operation, 0) {
+            kind @ (0 | 1) => {
+                let value = HeaderValue::from_bytes(value)
+                    .map_err(|_| InvalidHeader::Value { name: name.clone() }.to_string())?;
+                match kind {
+                    0 => headers.insert(name, value),
+                    _ => headers.append(name, value),
+                }
             }
             2 if value.is_empty() => headers.set(name, Vec::new()),
             2 => return Err(format!("header `{name}` is removed with a value")),
@@ -321,8 +331,8 @@ impl<'f> Frame<'f> {
         }
     }
 
-    fn log_line(&self, at: usize) -> Result<LogLine, String> {
-        let level = match self.u32(at) {
+    fn log_line(&self, line: &[u8; LOG_LINE]) -> Result<LogLine, String> {
+        let level = match u32_at(line, 0) {
             0 => LogLevel::Error,
             1 => LogLevel::Warning,
             2 => LogLevel::Information,
@@ -330,7 +340,7 @@ impl<'f> Frame<'f> {
             4 => LogLevel::Trace,
             level => return Err(format!("log level {level} is unknown")),
         };
-        let text = self.span(at + 4, "log line")?;
+        let text = self.span(line, 4, "log line")?;
         if text.len() > FrameOutput::MAX_LOG_BYTES {
             return Err(format!("a log line of {} bytes exceeds 1,024", text.len()));
         }
@@ -340,22 +350,29 @@ impl<'f> Frame<'f> {
         })
     }
 
-    /// The bytes that the span at `at` names. The caller has checked that the span
-    /// itself lies in the frame.
-    fn span(&self, at: usize, what: &str) -> Result<&'f [u8], String> {
-        let (offset, len) = (self.u32(at), self.u32(at + 4));
+    /// The bytes of the frame that the span at `at` names.
+    #[inline]
+    fn span<const N: usize>(
+        &self,
+        fields: &[u8; N],
+        at: usize,
+        what: &str,
+    ) -> Result<&'f [u8], String> {
+        let (offset, len) = (u32_at(fields, at), u32_at(fields, at + 4));
         offset
             .checked_add(len)
             .and_then(|end| self.0.get(offset..end))
             .ok_or_else(|| format!("a {what} of {len} bytes at {offset} reaches past its end"))
     }
+}
 
-    fn u16(&self, at: usize) -> u16 {
-        u16::from_le_bytes([self.0[at], self.0[at + 1]])
-    }
+#[inline(always)]
+fn u16_at<const N: usize>(fields: &[u8; N], at: usize) -> u16 {
+    u16::from_le_bytes([fields[at], fields[at + 1]])
+}
 
-    fn u32(&self, at: usize) -> usize {
-        let bytes = &self.0[at..at + 4];
-        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize
-    }
+#[inline(always)]
+fn u32_at<const N: usize>(fields: &[u8; N], at: usize) -> usize {
+    let bytes = [fields[at], fields[at + 1], fields[at + 2], fields[at + 3]];
+    u32::from_le_bytes(bytes) as usize
 }

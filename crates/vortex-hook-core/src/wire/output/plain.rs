@@ -95,7 +95,7 @@ impl<'j> Rest<'j> {
 
     /// A string in which each byte means itself, of which the first quotation mark
     /// was read.
-    #[inline(always)]
+    #[inline(never)]
     fn string(self) -> Option<(&'j [u8], Self)> {
         let mut len = 0;
         loop {
