@@ -77,6 +77,33 @@ impl Registration {
     }
 }
 
+impl Registration {
+    /// Passes over the hook's failure if that is its policy.
+    #[cold]
+    fn skip(
+        &self,
+        error: HookError,
+        cx: &HookContext,
+        hook_type: HookType,
+    ) -> Result<(), ChainError> {
+        let hook = self.name.as_ref().to_owned();
+        match self.on_error {
+            // A hook that was stopped with its request has not failed by itself.
+            FailPolicy::Skip if cx.is_cancelled() => Err(ChainError::Cancelled { hook }),
+            FailPolicy::Skip if cx.is_expired() => Err(ChainError::DeadlineExceeded { hook }),
+            FailPolicy::Skip => {
+                let error: &(dyn Error + 'static) = &error;
+                tracing::warn!(%hook, %hook_type, error, "hook failed and is skipped");
+                Ok(())
+            }
+            FailPolicy::Deny => Err(ChainError::Hook {
+                hook,
+                source: error,
+            }),
+        }
+    }
+}
+
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let types = HookType::ALL
@@ -234,43 +261,31 @@ impl HookChain {
             if cx.is_cancelled() {
                 return Err(ChainError::Cancelled { hook: hook() });
             }
-            let mut answer = registration.hook.call_now(cx, input);
-            if answer.is_none() {
-                // A thread has few of the places that make a load cheap: what waits
-                // counts itself instead.
-                hooks = Guard::from_inner(Guard::into_inner(hooks));
-                let hook = &hooks.by_type[hook_type as usize][i].hook;
-                answer = cx.until_cancelled(hook.call(cx, input)).await;
-            }
+            let answer = match registration.hook.call_now(cx, input) {
+                Some(answer) => answer,
+                None => {
+                    // A thread can borrow few snapshots: who waits counts itself instead.
+                    hooks = Guard::from_inner(Guard::into_inner(hooks));
+                    let registration = &hooks.by_type[hook_type as usize][i];
+                    let call = registration.hook.call(cx, input);
+                    let Some(answer) = cx.until_cancelled(call).await else {
+                        let hook = registration.name.as_ref().to_owned();
+                        return Err(ChainError::Cancelled { hook });
+                    };
+                    answer
+                }
+            };
             let registration = &hooks.by_type[hook_type as usize][i];
-            let hook = || registration.name.as_ref().to_owned();
-            let answer = match answer {
-                Some(answer) => answer.and_then(|output| {
+            let failure = match answer {
+                Ok(output) => {
                     let name = registration.name.as_ref();
                     tracing::debug!(%name, allow = output.allow, "hook {hook_type}");
-                    merge(&mut merged, output)
-                }),
-                None => return Err(ChainError::Cancelled { hook: hook() }),
+                    merge(&mut merged, output).err()
+                }
+                Err(error) => Some(error),
             };
-            match (answer, registration.on_error) {
-                (Ok(()), _) => {}
-                // A hook that was stopped with its request has not failed by itself.
-                (Err(_), FailPolicy::Skip) if cx.is_cancelled() => {
-                    return Err(ChainError::Cancelled { hook: hook() });
-                }
-                (Err(_), FailPolicy::Skip) if cx.is_expired() => {
-                    return Err(ChainError::DeadlineExceeded { hook: hook() });
-                }
-                (Err(error), FailPolicy::Skip) => {
-                    let error: &(dyn Error + 'static) = &error;
-                    tracing::warn!(hook = %registration.name, %hook_type, error, "hook failed and is skipped");
-                }
-                (Err(source), FailPolicy::Deny) => {
-                    return Err(ChainError::Hook {
-                        hook: hook(),
-                        source,
-                    });
-                }
+            if let Some(error) = failure {
+                registration.skip(error, cx, hook_type)?;
             }
             if !merged.allow {
                 break;

@@ -219,47 +219,52 @@ impl FrameOutput {
     ///
     /// Which rule of `docs/abi-frame.md` the frame breaks.
     pub fn read(frame: &[u8]) -> Result<Self, DecodeError> {
-        Frame(frame)
-            .read()
-            .map_err(|rule| DecodeError::frame(&rule))
+        Frame(frame).read()
     }
 }
 
 struct Frame<'f>(&'f [u8]);
 
+/// The rule that a frame breaks.
+macro_rules! broken {
+    ($($rule:tt)+) => {
+        DecodeError::frame(format_args!($($rule)+))
+    };
+}
+
 impl<'f> Frame<'f> {
-    fn read(&self) -> Result<FrameOutput, String> {
+    fn read(&self) -> Result<FrameOutput, DecodeError> {
         let bytes = self.0;
         let Some(fixed) = bytes.first_chunk::<OUTPUT_FIXED>() else {
-            return Err(format!("{} bytes are less than 40", bytes.len()));
+            return Err(broken!("{} bytes are less than 40", bytes.len()));
         };
         if u32_at(fixed, 0) != bytes.len() {
             let said = u32_at(fixed, 0);
-            return Err(format!("its length is {}, not {said}", bytes.len()));
+            return Err(broken!("its length is {}, not {said}", bytes.len()));
         }
         if u16_at(fixed, 4) != VERSION {
-            return Err(format!("version {}, not {VERSION}", u16_at(fixed, 4)));
+            return Err(broken!("version {}, not {VERSION}", u16_at(fixed, 4)));
         }
         let (verdict, flags) = (fixed[6], fixed[7]);
         if verdict > 1 {
-            return Err(format!("verdict {verdict} is neither 0 nor 1"));
+            return Err(broken!("verdict {verdict} is neither 0 nor 1"));
         }
         if flags > 3 || u16_at(fixed, 10) != 0 || u32_at(fixed, 20) != 0 {
-            return Err("a reserved flag or field is not zero".to_owned());
+            return Err(broken!("a reserved flag or field is not zero"));
         }
         let status = match u16_at(fixed, 8) {
             0 => None,
             code @ 100..=999 => StatusCode::from_u16(code).ok(),
-            code => return Err(format!("status {code} is outside 100–999")),
+            code => return Err(broken!("status {code} is outside 100–999")),
         };
         let (operations, logs) = (u32_at(fixed, 12), u32_at(fixed, 16));
         if operations > FrameOutput::MAX_OPERATIONS {
-            return Err(format!(
+            return Err(broken!(
                 "{operations} header operations are more than 1,024"
             ));
         }
         if logs > FrameOutput::MAX_LOG_LINES {
-            return Err(format!("{logs} log lines are more than 64"));
+            return Err(broken!("{logs} log lines are more than 64"));
         }
         let tables = bytes[OUTPUT_FIXED..].split_at_checked(operations * OPERATION);
         let tables = tables.and_then(|(operations, rest)| {
@@ -267,7 +272,7 @@ impl<'f> Frame<'f> {
             Some((operations.as_chunks().0, logs.as_chunks().0))
         });
         let Some((operations, logs)) = tables else {
-            return Err("its operations and log lines reach past its end".to_owned());
+            return Err(broken!("its operations and log lines reach past its end"));
         };
         let mut headers = HeaderChanges::with_capacity(operations.len());
         for operation in operations {
@@ -280,7 +285,7 @@ impl<'f> Frame<'f> {
         let body = (flags & 1 != 0).then_some(body);
         let context = (flags & 2 != 0).then_some(context);
         if let Some(context) = context.filter(|c| c.len() > Exchange::MAX_BYTES) {
-            return Err(format!("{} bytes of context exceed 4,096", context.len()));
+            return Err(broken!("{} bytes of context exceed 4,096", context.len()));
         }
         let mut lines = Vec::new();
         for line in logs {
@@ -304,45 +309,45 @@ impl<'f> Frame<'f> {
         &self,
         operation: &[u8; OPERATION],
         headers: &mut HeaderChanges,
-    ) -> Result<(), String> {
+    ) -> Result<(), DecodeError> {
         let name = self.span(operation, 4, "header name")?;
         let value = self.span(operation, 12, "header value")?;
         let name = HeaderName::from_bytes(name).map_err(|_| {
             let name = String::from_utf8_lossy(name).into_owned();
-            InvalidHeader::Name { name }.to_string()
+            broken!("{}", InvalidHeader::Name { name })
         })?;
         let fits = match u32_at(operation, 0) {
             kind @ (0 | 1) => {
                 let value = HeaderValue::from_bytes(value)
-                    .map_err(|_| InvalidHeader::Value { name: name.clone() }.to_string())?;
+                    .map_err(|_| broken!("{}", InvalidHeader::Value { name: name.clone() }))?;
                 match kind {
                     0 => headers.insert(name, value),
                     _ => headers.append(name, value),
                 }
             }
             2 if value.is_empty() => headers.set(name, Vec::new()),
-            2 => return Err(format!("header `{name}` is removed with a value")),
-            kind => return Err(format!("header operation {kind} is unknown")),
+            2 => return Err(broken!("header `{name}` is removed with a value")),
+            kind => return Err(broken!("header operation {kind} is unknown")),
         };
         if fits {
             Ok(())
         } else {
-            Err(InvalidHeader::TooMany.to_string())
+            Err(broken!("{}", InvalidHeader::TooMany))
         }
     }
 
-    fn log_line(&self, line: &[u8; LOG_LINE]) -> Result<LogLine, String> {
+    fn log_line(&self, line: &[u8; LOG_LINE]) -> Result<LogLine, DecodeError> {
         let level = match u32_at(line, 0) {
             0 => LogLevel::Error,
             1 => LogLevel::Warning,
             2 => LogLevel::Information,
             3 => LogLevel::Debug,
             4 => LogLevel::Trace,
-            level => return Err(format!("log level {level} is unknown")),
+            level => return Err(broken!("log level {level} is unknown")),
         };
         let text = self.span(line, 4, "log line")?;
         if text.len() > FrameOutput::MAX_LOG_BYTES {
-            return Err(format!("a log line of {} bytes exceeds 1,024", text.len()));
+            return Err(broken!("a log line of {} bytes exceeds 1,024", text.len()));
         }
         Ok(LogLine {
             level,
@@ -357,12 +362,12 @@ impl<'f> Frame<'f> {
         fields: &[u8; N],
         at: usize,
         what: &str,
-    ) -> Result<&'f [u8], String> {
+    ) -> Result<&'f [u8], DecodeError> {
         let (offset, len) = (u32_at(fields, at), u32_at(fields, at + 4));
         offset
             .checked_add(len)
             .and_then(|end| self.0.get(offset..end))
-            .ok_or_else(|| format!("a {what} of {len} bytes at {offset} reaches past its end"))
+            .ok_or_else(|| broken!("a {what} of {len} bytes at {offset} reaches past its end"))
     }
 }
 
