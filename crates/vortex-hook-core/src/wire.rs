@@ -2,12 +2,13 @@
 //! it, and in frames (`docs/abi-frame.md`).
 //!
 //! JSON is written by hand, straight from the borrowed parts: a gateway pays for
-//! it at every request. Reading is left to `serde_json`. An output is read with the
-//! habits of Go's `encoding/json` that plugins may lean on: names of fields are
-//! compared without regard to case, unknown fields are passed over, `null`
-//! leaves the zero value, broken UTF-8 and lone surrogates become U+FFFD. An
-//! input is read by tests and tools only, without these but the broken UTF-8
-//! and the unknown fields.
+//! it at every request. Outputs as plugins usually give them are read by hand for the
+//! same reason (`output/plain.rs`); what is accepted is decided by `serde_json`, which
+//! reads all else. An output is read with the habits of Go's `encoding/json` that
+//! plugins may lean on: names of fields are compared without regard to case, unknown
+//! fields are passed over, `null` leaves the zero value, broken UTF-8 and lone
+//! surrogates become U+FFFD. An input is read by tests and tools only, without these
+//! but the broken UTF-8 and the unknown fields.
 
 mod buffer;
 mod cursor;

@@ -27,12 +27,12 @@ pub(crate) fn contains(bytes: &[u8], byte: u8) -> bool {
 /// lowest of such bits is that of the first such byte.
 #[inline(always)]
 pub(super) fn special(bytes: u64) -> u64 {
-    // Of bytes below 0x80, a difference has its highest bit set only where it is
-    // negative, or where the next lower one is.
+    // Of a byte below 0x80, a difference has its highest bit set only where it is
+    // negative, or where the next lower one is; of one above, one of the last two has.
     let control = bytes.wrapping_sub(all(0x20));
     let quote = (bytes ^ all(b'"')).wrapping_sub(all(1));
     let backslash = (bytes ^ all(b'\\')).wrapping_sub(all(1));
-    bytes | control | quote | backslash
+    control | quote | backslash
 }
 
 /// Eight bytes of a name, the first one lowest, in canonical case; `before` is the
