@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 use crate::{
     ChainError, FailPolicy, Hook, HookContext, HookError, HookInput, HookOutput, HookType,
@@ -74,6 +74,33 @@ impl Registration {
     pub fn on_error(mut self, policy: FailPolicy) -> Self {
         self.on_error = policy;
         self
+    }
+}
+
+impl Registration {
+    /// Passes over the hook's failure if that is its policy.
+    #[cold]
+    fn skip(
+        &self,
+        error: HookError,
+        cx: &HookContext,
+        hook_type: HookType,
+    ) -> Result<(), ChainError> {
+        let hook = self.name.as_ref().to_owned();
+        match self.on_error {
+            // A hook that was stopped with its request has not failed by itself.
+            FailPolicy::Skip if cx.is_cancelled() => Err(ChainError::Cancelled { hook }),
+            FailPolicy::Skip if cx.is_expired() => Err(ChainError::DeadlineExceeded { hook }),
+            FailPolicy::Skip => {
+                let error: &(dyn Error + 'static) = &error;
+                tracing::warn!(%hook, %hook_type, error, "hook failed and is skipped");
+                Ok(())
+            }
+            FailPolicy::Deny => Err(ChainError::Hook {
+                hook,
+                source: error,
+            }),
+        }
     }
 }
 
@@ -223,9 +250,10 @@ impl HookChain {
         input: &HookInput<'_>,
     ) -> Result<HookOutput, ChainError> {
         let hook_type = input.hook_type().ok_or(ChainError::NoHookType)?;
-        let hooks = self.hooks.load_full();
+        let mut hooks = self.hooks.load();
         let mut merged = HookOutput::allow();
-        for registration in &hooks.by_type[hook_type as usize] {
+        for i in 0..hooks.by_type[hook_type as usize].len() {
+            let registration = &hooks.by_type[hook_type as usize][i];
             let hook = || registration.name.as_ref().to_owned();
             if cx.is_expired() {
                 return Err(ChainError::DeadlineExceeded { hook: hook() });
@@ -234,36 +262,30 @@ impl HookChain {
                 return Err(ChainError::Cancelled { hook: hook() });
             }
             let answer = match registration.hook.call_now(cx, input) {
-                None => cx.until_cancelled(registration.hook.call(cx, input)).await,
-                answer => answer,
+                Some(answer) => answer,
+                None => {
+                    // A thread can borrow few snapshots: who waits counts itself instead.
+                    hooks = Guard::from_inner(Guard::into_inner(hooks));
+                    let registration = &hooks.by_type[hook_type as usize][i];
+                    let call = registration.hook.call(cx, input);
+                    let Some(answer) = cx.until_cancelled(call).await else {
+                        let hook = registration.name.as_ref().to_owned();
+                        return Err(ChainError::Cancelled { hook });
+                    };
+                    answer
+                }
             };
-            let answer = match answer {
-                Some(answer) => answer.and_then(|output| {
+            let registration = &hooks.by_type[hook_type as usize][i];
+            let failure = match answer {
+                Ok(output) => {
                     let name = registration.name.as_ref();
                     tracing::debug!(%name, allow = output.allow, "hook {hook_type}");
-                    merge(&mut merged, output)
-                }),
-                None => return Err(ChainError::Cancelled { hook: hook() }),
+                    merge(&mut merged, output).err()
+                }
+                Err(error) => Some(error),
             };
-            match (answer, registration.on_error) {
-                (Ok(()), _) => {}
-                // A hook that was stopped with its request has not failed by itself.
-                (Err(_), FailPolicy::Skip) if cx.is_cancelled() => {
-                    return Err(ChainError::Cancelled { hook: hook() });
-                }
-                (Err(_), FailPolicy::Skip) if cx.is_expired() => {
-                    return Err(ChainError::DeadlineExceeded { hook: hook() });
-                }
-                (Err(error), FailPolicy::Skip) => {
-                    let error: &(dyn Error + 'static) = &error;
-                    tracing::warn!(hook = %registration.name, %hook_type, error, "hook failed and is skipped");
-                }
-                (Err(source), FailPolicy::Deny) => {
-                    return Err(ChainError::Hook {
-                        hook: hook(),
-                        source,
-                    });
-                }
+            if let Some(error) = failure {
+                registration.skip(error, cx, hook_type)?;
             }
             if !merged.allow {
                 break;
@@ -301,11 +323,10 @@ fn merge(merged: &mut HookOutput, output: HookOutput) -> Result<(), HookError> {
             return Err(HookError::new(InvalidHeader::TooMany));
         }
     }
-    merged.body = match merged.body.take() {
-        // An earlier hook's body is for what goes on.
-        earlier if output.allow => output.body.or(earlier),
-        _ => output.body,
-    };
+    // An earlier hook's body is for what goes on.
+    if output.body.is_some() || !output.allow {
+        merged.body = output.body;
+    }
     merged.status = merged.status.or(output.status);
     merged.allow = output.allow;
     Ok(())

@@ -90,6 +90,7 @@ impl HookContext {
 
     /// Whether the run has been cancelled.
     #[must_use]
+    #[inline]
     pub fn is_cancelled(&self) -> bool {
         self.cancellation
             .as_ref()
@@ -98,6 +99,7 @@ impl HookContext {
 
     /// Whether the deadline has passed.
     #[must_use]
+    #[inline]
     pub fn is_expired(&self) -> bool {
         self.deadline.is_some_and(|d| Instant::now() >= d)
     }

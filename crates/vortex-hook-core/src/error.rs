@@ -104,8 +104,9 @@ impl DecodeError {
         Self::detailed(what, error.to_string())
     }
 
-    pub(crate) fn frame(rule: &str) -> Self {
-        Self::detailed("output frame", rule.to_owned())
+    #[cold]
+    pub(crate) fn frame(rule: fmt::Arguments<'_>) -> Self {
+        Self::detailed("output frame", rule.to_string())
     }
 
     fn detailed(what: &'static str, mut detail: String) -> Self {

@@ -98,6 +98,11 @@ impl HeaderChanges {
         Self::default()
     }
 
+    /// No changes yet, with room for those of so many names.
+    pub(crate) fn with_capacity(names: usize) -> Self {
+        Self(Vec::with_capacity(names.min(Self::MAX_NAMES)))
+    }
+
     /// Replaces all values of `name`, in the request and in these changes.
     ///
     /// Returns `false` and changes nothing when [`HeaderChanges::MAX_NAMES`] other names are there.

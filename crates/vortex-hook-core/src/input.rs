@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use http::uri::Authority;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::{HookType, wire};
@@ -31,9 +31,12 @@ pub struct HookInput<'a> {
     pub(crate) hook_type: Option<HookType>,
     pub(crate) method: Option<Cow<'a, Method>>,
     pub(crate) path: Cow<'a, str>,
-    query: Cow<'a, str>,
-    scheme: Cow<'a, str>,
-    authority: Cow<'a, str>,
+    /// What says query, scheme and authority where they were not set: most hooks ask
+    /// for none of them.
+    uri: Option<&'a Uri>,
+    query: Option<Cow<'a, str>>,
+    scheme: Option<Cow<'a, str>>,
+    authority: Option<Cow<'a, str>>,
     status: Option<StatusCode>,
     pub(crate) headers: Option<Cow<'a, HeaderMap>>,
     pub(crate) body: Option<Cow<'a, [u8]>>,
@@ -71,9 +74,7 @@ impl<'a> HookInput<'a> {
             hook_type: Some(hook_type),
             method: Some(Cow::Borrowed(request.method())),
             path: decoded(uri.path()),
-            query: Cow::Borrowed(uri.query().unwrap_or_default()),
-            scheme: Cow::Borrowed(uri.scheme_str().unwrap_or_default()),
-            authority: Cow::Borrowed(uri.authority().map_or("", Authority::as_str)),
+            uri: Some(uri),
             headers: Some(Cow::Borrowed(request.headers())),
             ..Self::default()
         }
@@ -82,76 +83,94 @@ impl<'a> HookInput<'a> {
     /// Sets the method.
     #[must_use]
     #[inline]
-    pub fn with_method(mut self, method: &'a Method) -> Self {
-        self.method = Some(Cow::Borrowed(method));
-        self.changed()
+    pub fn with_method(self, method: &'a Method) -> Self {
+        Self {
+            method: Some(Cow::Borrowed(method)),
+            ..self.changed()
+        }
     }
 
     /// Sets the path, percent-decoded and without the query.
     #[must_use]
     #[inline]
-    pub fn with_path(mut self, path: impl Into<Cow<'a, str>>) -> Self {
-        self.path = path.into();
-        self.changed()
+    pub fn with_path(self, path: impl Into<Cow<'a, str>>) -> Self {
+        Self {
+            path: path.into(),
+            ..self.changed()
+        }
     }
 
     /// Sets the query, as in the request and without the question mark.
     #[must_use]
     #[inline]
-    pub fn with_query(mut self, query: impl Into<Cow<'a, str>>) -> Self {
-        self.query = query.into();
-        self.changed()
+    pub fn with_query(self, query: impl Into<Cow<'a, str>>) -> Self {
+        Self {
+            query: Some(query.into()),
+            ..self.changed()
+        }
     }
 
     /// Sets the scheme, such as `https`.
     #[must_use]
     #[inline]
-    pub fn with_scheme(mut self, scheme: impl Into<Cow<'a, str>>) -> Self {
-        self.scheme = scheme.into();
-        self.changed()
+    pub fn with_scheme(self, scheme: impl Into<Cow<'a, str>>) -> Self {
+        Self {
+            scheme: Some(scheme.into()),
+            ..self.changed()
+        }
     }
 
     /// Sets the authority of the request target; where it is empty, plugins see
     /// the `host` header's.
     #[must_use]
     #[inline]
-    pub fn with_authority(mut self, authority: impl Into<Cow<'a, str>>) -> Self {
-        self.authority = authority.into();
-        self.changed()
+    pub fn with_authority(self, authority: impl Into<Cow<'a, str>>) -> Self {
+        Self {
+            authority: Some(authority.into()),
+            ..self.changed()
+        }
     }
 
     /// Sets the status of the response, for `post_response`.
     #[must_use]
     #[inline]
-    pub fn with_status(mut self, status: StatusCode) -> Self {
-        self.status = Some(status);
-        self.changed()
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self {
+            status: Some(status),
+            ..self.changed()
+        }
     }
 
     /// Sets the headers: those of the request, or of the response in `post_response`.
     #[must_use]
     #[inline]
-    pub fn with_headers(mut self, headers: &'a HeaderMap) -> Self {
-        self.headers = Some(Cow::Borrowed(headers));
-        self.changed()
+    pub fn with_headers(self, headers: &'a HeaderMap) -> Self {
+        Self {
+            headers: Some(Cow::Borrowed(headers)),
+            ..self.changed()
+        }
     }
 
     /// Sets the body, cut to the first [`HookInput::MAX_BODY`] bytes; its length is kept.
     #[must_use]
     #[inline]
-    pub fn with_body(mut self, body: &'a [u8]) -> Self {
-        self.body = Some(Cow::Borrowed(&body[..body.len().min(Self::MAX_BODY)]));
-        self.body_len = body.len() as u64;
-        self.changed()
+    pub fn with_body(self, body: &'a [u8]) -> Self {
+        Self {
+            body: Some(Cow::Borrowed(&body[..body.len().min(Self::MAX_BODY)])),
+            body_len: body.len() as u64,
+            ..self.changed()
+        }
     }
 
     /// Sets the length in bytes of the whole body, for a gateway that knows it and
     /// has not the whole body at hand; set it after the body.
     #[must_use]
     #[inline]
-    pub fn with_body_len(mut self, len: u64) -> Self {
-        self.body_len = len.max(self.body().map_or(0, <[u8]>::len) as u64);
-        self.changed()
+    pub fn with_body_len(self, len: u64) -> Self {
+        Self {
+            body_len: len.max(self.body().map_or(0, <[u8]>::len) as u64),
+            ..self.changed()
+        }
     }
 
     pub(crate) fn with_owned_body(mut self, mut body: Vec<u8>) -> Self {
@@ -164,29 +183,35 @@ impl<'a> HookInput<'a> {
     /// Sets the client's address, `ip:port` or `[ip]:port`; format it once per connection.
     #[must_use]
     #[inline]
-    pub fn with_remote(mut self, remote: impl Into<Cow<'a, str>>) -> Self {
-        self.remote = remote.into();
-        self.changed()
+    pub fn with_remote(self, remote: impl Into<Cow<'a, str>>) -> Self {
+        Self {
+            remote: remote.into(),
+            ..self.changed()
+        }
     }
 
     /// Sets the name of the gateway's route.
     #[must_use]
     #[inline]
-    pub fn with_route(mut self, route: impl Into<Cow<'a, str>>) -> Self {
-        self.route = route.into();
-        self.changed()
+    pub fn with_route(self, route: impl Into<Cow<'a, str>>) -> Self {
+        Self {
+            route: route.into(),
+            ..self.changed()
+        }
     }
 
     /// The input with everything that it borrows copied.
     #[must_use]
     pub fn into_owned(self) -> HookInput<'static> {
+        let owned = |text: &str| Some(Cow::Owned(text.to_owned()));
         HookInput {
+            uri: None,
+            query: owned(self.query()),
+            scheme: owned(self.scheme()),
+            authority: owned(self.authority()),
             hook_type: self.hook_type,
             method: self.method.map(|m| Cow::Owned(m.into_owned())),
             path: Cow::Owned(self.path.into_owned()),
-            query: Cow::Owned(self.query.into_owned()),
-            scheme: Cow::Owned(self.scheme.into_owned()),
-            authority: Cow::Owned(self.authority.into_owned()),
             status: self.status,
             headers: self.headers.map(|h| Cow::Owned(h.into_owned())),
             body: self.body.map(|b| Cow::Owned(b.into_owned())),
@@ -219,19 +244,31 @@ impl<'a> HookInput<'a> {
     /// The query, empty where there is none.
     #[must_use]
     pub fn query(&self) -> &str {
-        &self.query
+        match &self.query {
+            Some(query) => query,
+            None => self.uri.and_then(Uri::query).unwrap_or_default(),
+        }
     }
 
     /// The scheme, empty where unknown.
     #[must_use]
     pub fn scheme(&self) -> &str {
-        &self.scheme
+        match &self.scheme {
+            Some(scheme) => scheme,
+            None => self.uri.and_then(Uri::scheme_str).unwrap_or_default(),
+        }
     }
 
     /// The authority of the request target, empty where it has none.
     #[must_use]
     pub fn authority(&self) -> &str {
-        &self.authority
+        match &self.authority {
+            Some(authority) => authority,
+            None => self
+                .uri
+                .and_then(Uri::authority)
+                .map_or("", Authority::as_str),
+        }
     }
 
     /// The status of the response, in `post_response`.
@@ -284,19 +321,19 @@ impl<'a> HookInput<'a> {
     }
 
     /// A changed input forgets what was encoded of what it was.
-    #[inline]
-    fn changed(mut self) -> Self {
-        if self.json.get().is_some() || self.frame.get().is_some() {
-            self.json = OnceLock::new();
-            self.frame = OnceLock::new();
+    #[inline(always)]
+    fn changed(self) -> Self {
+        Self {
+            json: OnceLock::new(),
+            frame: OnceLock::new(),
+            ..self
         }
-        self
     }
 }
 
 /// A path without its percent-encoding.
 fn decoded(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') {
+    if !wire::contains(path.as_bytes(), b'%') {
         return Cow::Borrowed(path);
     }
     let path = percent_decode_str(path);

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::Buffer;
+use super::cursor::Cursor;
 use crate::{
     DecodeError, Exchange, FrameError, HeaderChanges, HookInput, HookOutput, InvalidHeader,
 };
@@ -30,64 +31,67 @@ pub(crate) type FrameHead = Buffer;
 
 /// Writes what a frame says of `input` to every plugin.
 pub(crate) fn encode_frame_head(input: &HookInput<'_>) -> FrameHead {
-    let mut buffer = Buffer::take();
-    let out = &mut buffer.0;
-    let count = input.headers().map_or(0, http::HeaderMap::len);
-    out.reserve(INPUT_FIXED + count * 72 + input.path().len() + 128);
-    out.resize(INPUT_FIXED + count * INPUT_HEADER, 0);
+    Buffer::of(0, |out| write_head(out, input))
+}
+
+fn write_head<'b>(out: Cursor<'b>, input: &HookInput<'_>) -> Option<Cursor<'b>> {
+    let len = out.left();
+    let count = input.headers().map_or(0, HeaderMap::len);
+    let (fixed, out) = out.take_chunk::<INPUT_FIXED>()?;
+    let (entries, mut out) = out.take(count * INPUT_HEADER)?;
+    *fixed = [0; INPUT_FIXED];
     let mut host: &[u8] = &[];
-    for (i, (name, value)) in input.headers().into_iter().flatten().enumerate() {
-        let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-        let (name_at, name_len) = (out.len(), name.len());
-        out.extend_from_slice(name);
-        out.extend_from_slice(value);
-        // An empty span is at offset 0.
-        let value_at = if value.is_empty() {
-            0
-        } else {
-            name_at + name_len
-        };
-        // Four numbers of 32 bits, the first one lowest.
-        let entry = [name_at, name_len, value_at, value.len()].map(|n| u128::from(n as u32));
-        let entry = entry[0] | entry[1] << 32 | entry[2] << 64 | entry[3] << 96;
-        let at = INPUT_FIXED + i * INPUT_HEADER;
-        out[at..at + INPUT_HEADER].copy_from_slice(&entry.to_le_bytes());
-        if name == b"host" && host.is_empty() {
-            host = value;
+    if let Some(headers) = input.headers() {
+        for ((name, value), entry) in headers.iter().zip(entries.as_chunks_mut().0) {
+            let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+            *entry = entry_of(len - out.left(), name.len(), value.len());
+            out = out.copy(name)?.copy(value)?;
+            if name == b"host" && host.is_empty() {
+                host = value;
+            }
         }
     }
-    let authority = input.authority().as_bytes();
+    let authority = match input.authority() {
+        "" => host,
+        authority => authority.as_bytes(),
+    };
     let texts: [(usize, &[u8]); 7] = [
         (24, input.method().map_or("", Method::as_str).as_bytes()),
         (32, input.path().as_bytes()),
         (40, input.query().as_bytes()),
         (48, input.scheme().as_bytes()),
-        (
-            56,
-            if authority.is_empty() {
-                host
-            } else {
-                authority
-            },
-        ),
+        (56, authority),
         (64, input.remote().as_bytes()),
         (72, input.route().as_bytes()),
     ];
     for (at, text) in texts {
         if !text.is_empty() {
-            let end = out.len();
-            put_span(out, at, end, text.len());
-            out.extend_from_slice(text);
+            put_span(fixed, at, len - out.left(), text.len());
+            out = out.copy(text)?;
         }
     }
-    out[4..6].copy_from_slice(&VERSION.to_le_bytes());
-    out[6] = input.hook_type().map_or(u8::MAX, |phase| phase as u8);
-    out[7] = u8::from(input.headers().is_some()) | u8::from(input.body().is_some()) << 1;
+    fixed[4..6].copy_from_slice(&VERSION.to_le_bytes());
+    fixed[6] = input.hook_type().map_or(u8::MAX, |phase| phase as u8);
+    fixed[7] = u8::from(input.headers().is_some()) | u8::from(input.body().is_some()) << 1;
     let status = input.status().map_or(0, |status| status.as_u16());
-    out[8..10].copy_from_slice(&status.to_le_bytes());
-    put_u32(out, 12, count);
-    out[16..24].copy_from_slice(&input.body_len().to_le_bytes());
-    buffer
+    fixed[8..10].copy_from_slice(&status.to_le_bytes());
+    put_u32(fixed, 12, count);
+    fixed[16..24].copy_from_slice(&input.body_len().to_le_bytes());
+    Some(out)
+}
+
+/// A line of the table of headers: where the name is, which the value comes after.
+fn entry_of(name_at: usize, name_len: usize, value_len: usize) -> [u8; INPUT_HEADER] {
+    // An empty span is at offset 0.
+    let value_at = if value_len == 0 {
+        0
+    } else {
+        name_at + name_len
+    };
+    let mut entry = [0; INPUT_HEADER];
+    put_span(&mut entry, 0, name_at, name_len);
+    put_span(&mut entry, 8, value_at, value_len);
+    entry
 }
 
 /// The number at `at` was checked to be one of 32 bits, or goes into no memory.
@@ -215,61 +219,77 @@ impl FrameOutput {
     ///
     /// Which rule of `docs/abi-frame.md` the frame breaks.
     pub fn read(frame: &[u8]) -> Result<Self, DecodeError> {
-        Frame(frame)
-            .read()
-            .map_err(|rule| DecodeError::frame(&rule))
+        Frame(frame).read()
     }
 }
 
 struct Frame<'f>(&'f [u8]);
 
+/// The rule that a frame breaks.
+macro_rules! broken {
+    ($($rule:tt)+) => {
+        DecodeError::frame(format_args!($($rule)+))
+    };
+}
+
 impl<'f> Frame<'f> {
-    fn read(&self) -> Result<FrameOutput, String> {
+    fn read(&self) -> Result<FrameOutput, DecodeError> {
         let bytes = self.0;
-        if bytes.len() < OUTPUT_FIXED {
-            return Err(format!("{} bytes are less than 40", bytes.len()));
+        let Some(fixed) = bytes.first_chunk::<OUTPUT_FIXED>() else {
+            return Err(broken!("{} bytes are less than 40", bytes.len()));
+        };
+        if u32_at(fixed, 0) != bytes.len() {
+            let said = u32_at(fixed, 0);
+            return Err(broken!("its length is {}, not {said}", bytes.len()));
         }
-        if self.u32(0) != bytes.len() {
-            let said = self.u32(0);
-            return Err(format!("its length is {}, not {said}", bytes.len()));
+        if u16_at(fixed, 4) != VERSION {
+            return Err(broken!("version {}, not {VERSION}", u16_at(fixed, 4)));
         }
-        if self.u16(4) != VERSION {
-            return Err(format!("version {}, not {VERSION}", self.u16(4)));
-        }
-        let (verdict, flags) = (bytes[6], bytes[7]);
+        let (verdict, flags) = (fixed[6], fixed[7]);
         if verdict > 1 {
-            return Err(format!("verdict {verdict} is neither 0 nor 1"));
+            return Err(broken!("verdict {verdict} is neither 0 nor 1"));
         }
-        if flags > 3 || self.u16(10) != 0 || self.u32(20) != 0 {
-            return Err("a reserved flag or field is not zero".to_owned());
+        if flags > 3 || u16_at(fixed, 10) != 0 || u32_at(fixed, 20) != 0 {
+            return Err(broken!("a reserved flag or field is not zero"));
         }
-        let status = match self.u16(8) {
+        let status = match u16_at(fixed, 8) {
             0 => None,
             code @ 100..=999 => StatusCode::from_u16(code).ok(),
-            code => return Err(format!("status {code} is outside 100–999")),
+            code => return Err(broken!("status {code} is outside 100–999")),
         };
-        let (operations, logs) = (self.u32(12), self.u32(16));
+        let (operations, logs) = (u32_at(fixed, 12), u32_at(fixed, 16));
         if operations > FrameOutput::MAX_OPERATIONS {
-            return Err(format!(
+            return Err(broken!(
                 "{operations} header operations are more than 1,024"
             ));
         }
         if logs > FrameOutput::MAX_LOG_LINES {
-            return Err(format!("{logs} log lines are more than 64"));
+            return Err(broken!("{logs} log lines are more than 64"));
         }
-        let logs_at = OUTPUT_FIXED + operations * OPERATION;
-        if logs_at + logs * LOG_LINE > bytes.len() {
-            return Err("its operations and log lines reach past its end".to_owned());
+        let tables = bytes[OUTPUT_FIXED..].split_at_checked(operations * OPERATION);
+        let tables = tables.and_then(|(operations, rest)| {
+            let logs = rest.get(..logs * LOG_LINE)?;
+            Some((operations.as_chunks().0, logs.as_chunks().0))
+        });
+        let Some((operations, logs)) = tables else {
+            return Err(broken!("its operations and log lines reach past its end"));
+        };
+        let mut headers = HeaderChanges::with_capacity(operations.len());
+        for operation in operations {
+            self.operation(operation, &mut headers)?;
         }
-        let mut headers = HeaderChanges::new();
-        for at in (OUTPUT_FIXED..logs_at).step_by(OPERATION) {
-            self.operation(at, &mut headers)?;
-        }
-        let (body, context) = (self.span(24, "body")?, self.span(32, "context")?);
+        let (body, context) = (
+            self.span(fixed, 24, "body")?,
+            self.span(fixed, 32, "context")?,
+        );
         let body = (flags & 1 != 0).then_some(body);
         let context = (flags & 2 != 0).then_some(context);
         if let Some(context) = context.filter(|c| c.len() > Exchange::MAX_BYTES) {
-            return Err(format!("{} bytes of context exceed 4,096", context.len()));
+            return Err(broken!("{} bytes of context exceed 4,096", context.len()));
+        }
+        let mut lines = Vec::new();
+        for line in logs {
+            lines.push(self.log_line(line)?);
         }
         Ok(FrameOutput {
             output: HookOutput {
@@ -280,55 +300,54 @@ impl<'f> Frame<'f> {
                 body: body.map(Bytes::copy_from_slice),
             },
             context: context.map(<[u8]>::to_vec),
-            logs: (0..logs)
-                .map(|i| self.log_line(logs_at + i * LOG_LINE))
-                .collect::<Result<_, _>>()?,
+            logs: lines,
         })
     }
 
-    fn operation(&self, at: usize, headers: &mut HeaderChanges) -> Result<(), String> {
-        let name = self.span(at + 4, "header name")?;
-        let value = self.span(at + 12, "header value")?;
+    #[inline]
+    fn operation(
+        &self,
+        operation: &[u8; OPERATION],
+        headers: &mut HeaderChanges,
+    ) -> Result<(), DecodeError> {
+        let name = self.span(operation, 4, "header name")?;
+        let value = self.span(operation, 12, "header value")?;
         let name = HeaderName::from_bytes(name).map_err(|_| {
             let name = String::from_utf8_lossy(name).into_owned();
-            InvalidHeader::Name { name }.to_string()
+            broken!("{}", InvalidHeader::Name { name })
         })?;
-        let checked = || {
-            HeaderValue::from_bytes(value)
-                .map_err(|_| InvalidHeader::Value { name: name.clone() }.to_string())
-        };
-        let fits = match self.u32(at) {
-            0 => {
-                let value = checked()?;
-                headers.insert(name, value)
-            }
-            1 => {
-                let value = checked()?;
-                headers.append(name, value)
+        let fits = match u32_at(operation, 0) {
+            kind @ (0 | 1) => {
+                let value = HeaderValue::from_bytes(value)
+                    .map_err(|_| broken!("{}", InvalidHeader::Value { name: name.clone() }))?;
+                match kind {
+                    0 => headers.insert(name, value),
+                    _ => headers.append(name, value),
+                }
             }
             2 if value.is_empty() => headers.set(name, Vec::new()),
-            2 => return Err(format!("header `{name}` is removed with a value")),
-            kind => return Err(format!("header operation {kind} is unknown")),
+            2 => return Err(broken!("header `{name}` is removed with a value")),
+            kind => return Err(broken!("header operation {kind} is unknown")),
         };
         if fits {
             Ok(())
         } else {
-            Err(InvalidHeader::TooMany.to_string())
+            Err(broken!("{}", InvalidHeader::TooMany))
         }
     }
 
-    fn log_line(&self, at: usize) -> Result<LogLine, String> {
-        let level = match self.u32(at) {
+    fn log_line(&self, line: &[u8; LOG_LINE]) -> Result<LogLine, DecodeError> {
+        let level = match u32_at(line, 0) {
             0 => LogLevel::Error,
             1 => LogLevel::Warning,
             2 => LogLevel::Information,
             3 => LogLevel::Debug,
             4 => LogLevel::Trace,
-            level => return Err(format!("log level {level} is unknown")),
+            level => return Err(broken!("log level {level} is unknown")),
         };
-        let text = self.span(at + 4, "log line")?;
+        let text = self.span(line, 4, "log line")?;
         if text.len() > FrameOutput::MAX_LOG_BYTES {
-            return Err(format!("a log line of {} bytes exceeds 1,024", text.len()));
+            return Err(broken!("a log line of {} bytes exceeds 1,024", text.len()));
         }
         Ok(LogLine {
             level,
@@ -336,22 +355,29 @@ impl<'f> Frame<'f> {
         })
     }
 
-    /// The bytes that the span at `at` names. The caller has checked that the span
-    /// itself lies in the frame.
-    fn span(&self, at: usize, what: &str) -> Result<&'f [u8], String> {
-        let (offset, len) = (self.u32(at), self.u32(at + 4));
+    /// The bytes of the frame that the span at `at` names.
+    #[inline]
+    fn span<const N: usize>(
+        &self,
+        fields: &[u8; N],
+        at: usize,
+        what: &str,
+    ) -> Result<&'f [u8], DecodeError> {
+        let (offset, len) = (u32_at(fields, at), u32_at(fields, at + 4));
         offset
             .checked_add(len)
             .and_then(|end| self.0.get(offset..end))
-            .ok_or_else(|| format!("a {what} of {len} bytes at {offset} reaches past its end"))
+            .ok_or_else(|| broken!("a {what} of {len} bytes at {offset} reaches past its end"))
     }
+}
 
-    fn u16(&self, at: usize) -> u16 {
-        u16::from_le_bytes([self.0[at], self.0[at + 1]])
-    }
+#[inline(always)]
+fn u16_at<const N: usize>(fields: &[u8; N], at: usize) -> u16 {
+    u16::from_le_bytes([fields[at], fields[at + 1]])
+}
 
-    fn u32(&self, at: usize) -> usize {
-        let bytes = &self.0[at..at + 4];
-        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize
-    }
+#[inline(always)]
+fn u32_at<const N: usize>(fields: &[u8; N], at: usize) -> usize {
+    let bytes = [fields[at], fields[at + 1], fields[at + 2], fields[at + 3]];
+    u32::from_le_bytes(bytes) as usize
 }

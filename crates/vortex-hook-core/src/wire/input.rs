@@ -10,45 +10,46 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::Error as _;
 
+use super::cursor::Cursor;
 use super::{Buffer, lossy, write_header_map, write_string};
 use crate::{DecodeError, HookInput, HookType};
 
 pub(crate) fn encode_input(input: &HookInput<'_>) -> Buffer {
-    let body_len = input.body().map_or(0, |b| b.len().div_ceil(3) * 4);
-    let headers_len = input.headers().map_or(0, |h| h.len() * 48);
-    let mut buffer = Buffer::take();
-    let out = &mut buffer.0;
-    out.reserve(192 + input.path().len() + headers_len + body_len);
-    out.extend_from_slice(b"{\"type\":\"");
-    out.extend_from_slice(input.hook_type().map_or("", HookType::as_str).as_bytes());
-    out.extend_from_slice(b"\",\"method\":");
-    write_string(out, input.method().map_or("", Method::as_str).as_bytes());
-    out.extend_from_slice(b",\"path\":");
-    write_string(out, input.path().as_bytes());
-    out.extend_from_slice(b",\"headers\":");
-    match input.headers() {
-        Some(headers) => write_header_map(out, headers),
-        None => out.extend_from_slice(b"null"),
-    }
-    out.extend_from_slice(b",\"body\":");
-    match input.body() {
-        Some(body) => {
-            out.push(b'"');
-            let start = out.len();
-            out.resize(start + body_len, 0);
-            // The buffer is exactly as long as padded base64 needs, so this writes all of it.
-            let written = STANDARD.encode_slice(body, &mut out[start..]).unwrap_or(0);
-            out.truncate(start + written);
-            out.push(b'"');
-        }
-        None => out.extend_from_slice(b"null"),
-    }
-    out.extend_from_slice(b",\"remote\":");
-    write_string(out, input.remote().as_bytes());
-    out.extend_from_slice(b",\"route\":");
-    write_string(out, input.route().as_bytes());
-    out.push(b'}');
-    buffer
+    let body_len = input.body().map_or(0, base64_len);
+    Buffer::of(1024 + body_len, |out| write_input(out, input))
+}
+
+fn write_input<'b>(mut out: Cursor<'b>, input: &HookInput<'_>) -> Option<Cursor<'b>> {
+    let hook_type = input.hook_type().map_or("", HookType::as_str);
+    let method = input.method().map_or("", Method::as_str);
+    out = out.put(b"{\"type\":\"")?.copy(hook_type.as_bytes())?;
+    out = write_string(out.put(b"\",\"method\":")?, method.as_bytes())?;
+    out = write_string(out.put(b",\"path\":")?, input.path().as_bytes())?;
+    out = out.put(b",\"headers\":")?;
+    out = match input.headers() {
+        Some(headers) => write_header_map(out, headers)?,
+        None => out.put(b"null")?,
+    };
+    out = out.put(b",\"body\":")?;
+    out = match input.body() {
+        Some(body) => write_base64(out, body)?,
+        None => out.put(b"null")?,
+    };
+    out = write_string(out.put(b",\"remote\":")?, input.remote().as_bytes())?;
+    out = write_string(out.put(b",\"route\":")?, input.route().as_bytes())?;
+    out.put(b"}")
+}
+
+fn write_base64<'b>(out: Cursor<'b>, bytes: &[u8]) -> Option<Cursor<'b>> {
+    let (to, rest) = out.put(b"\"")?.take(base64_len(bytes))?;
+    // It is exactly as long as padded base64 needs, so that all of it is written.
+    let written = STANDARD.encode_slice(bytes, to);
+    debug_assert_eq!(written.ok(), Some(base64_len(bytes)));
+    rest.put(b"\"")
+}
+
+fn base64_len(bytes: &[u8]) -> usize {
+    bytes.len().div_ceil(3) * 4
 }
 
 impl HookInput<'static> {

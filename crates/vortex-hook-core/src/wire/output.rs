@@ -1,5 +1,7 @@
 //! `HookOutput` in JSON.
 
+mod plain;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -9,7 +11,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-use super::{lossy, write_headers};
+use super::{Buffer, lossy, write_headers};
 use crate::{DecodeError, HeaderChange, HeaderChanges, HookOutput};
 
 impl HookOutput {
@@ -25,38 +27,45 @@ impl HookOutput {
     ///
     /// When `json` is no hook output; the message says where and why.
     pub fn from_json(json: &[u8]) -> Result<Self, DecodeError> {
-        let text = lossy(json);
-        parse(&text)
-            .or_else(|error| match replace_lone_surrogates(&text) {
-                Some(text) => parse(&text),
-                None => Err(error),
-            })
-            .map_err(|error| DecodeError::new("hook output", &error))
+        match plain::read(json) {
+            Some(output) => Ok(output),
+            None => from_any_json(json),
+        }
     }
 
     /// The output in JSON as the Go system writes it, which knows neither bodies
     /// nor that a value is added: it is written as if it replaced the others.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64 + self.headers.len() * 48);
-        let flags: &[u8] = match (self.allow, self.modified) {
-            (true, true) => b"{\"allow\":true,\"modified\":true",
-            (true, false) => b"{\"allow\":true,\"modified\":false",
-            (false, true) => b"{\"allow\":false,\"modified\":true",
-            (false, false) => b"{\"allow\":false,\"modified\":false",
-        };
-        out.extend_from_slice(flags);
-        out.extend_from_slice(b",\"headers\":");
-        write_headers(
-            &mut out,
-            self.headers.iter().map(|(n, change)| match change {
-                HeaderChange::Replace(v) | HeaderChange::Append(v) => (n, v.iter()),
-            }),
-        );
-        let status = self.status.map_or(0, |s| s.as_u16());
-        out.extend_from_slice(format!(",\"status\":{status}}}").as_bytes());
-        out
+        Buffer::of(0, |out| {
+            let flag = |flag: bool| if flag { "true" } else { "false" };
+            let headers = self.headers.iter().map(|(name, change)| match change {
+                HeaderChange::Replace(values) | HeaderChange::Append(values) => {
+                    (name, values.iter())
+                }
+            });
+            let status = self.status.as_ref().map_or("0", StatusCode::as_str);
+            let out = out.put(b"{\"allow\":")?.copy(flag(self.allow).as_bytes())?;
+            let out = out
+                .put(b",\"modified\":")?
+                .copy(flag(self.modified).as_bytes())?;
+            let out = write_headers(out.put(b",\"headers\":")?, headers)?;
+            out.put(b",\"status\":")?.copy(status.as_bytes())?.put(b"}")
+        })
+        .to_vec()
     }
+}
+
+/// Reads whatever is a hook output, and says why something is none.
+#[cold]
+fn from_any_json(json: &[u8]) -> Result<HookOutput, DecodeError> {
+    let text = lossy(json);
+    parse(&text)
+        .or_else(|error| match replace_lone_surrogates(&text) {
+            Some(text) => parse(&text),
+            None => Err(error),
+        })
+        .map_err(|error| DecodeError::new("hook output", &error))
 }
 
 fn parse(text: &str) -> Result<HookOutput, serde_json::Error> {
