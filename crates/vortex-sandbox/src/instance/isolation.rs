@@ -17,7 +17,7 @@ use wasmer::{AsStoreMut, Value};
 
 use super::guest::{CallFailure, Guest};
 use super::watchdog::Watchdog;
-use crate::module::compile::Compiled;
+use crate::module::compile::{Compiled, compile};
 use crate::{ExportType, Isolation, RuntimeConfig};
 
 const MODULES: u64 = 10_000;
@@ -97,7 +97,8 @@ fn try_module(wasm: &[u8], watchdog: &Arc<Watchdog>, state: &mut u64, seen: &See
         cpu_time: Duration::from_secs(5),
         ..RuntimeConfig::default()
     };
-    let Ok(reuse) = Compiled::new(wasm, &config) else {
+    let compiled = |config: &RuntimeConfig| Compiled::load(compile(wasm, config)?, config);
+    let Ok(reuse) = compiled(&config) else {
         return false;
     };
     // What an instance is like that knows nothing of isolation.
@@ -106,7 +107,7 @@ fn try_module(wasm: &[u8], watchdog: &Arc<Watchdog>, state: &mut u64, seen: &See
     };
     let expected = state_of(&mut fresh);
     config.isolation = Isolation::PerCall;
-    let isolated = Arc::new(Compiled::new(wasm, &config).unwrap());
+    let isolated = Arc::new(compiled(&config).unwrap());
     // A quarter of them goes back to an image that could not be mapped.
     let is_copied = next(state).is_multiple_of(4);
     if is_copied {

@@ -8,7 +8,7 @@ use wasmer_types::target::{CpuFeature, Triple};
 /// The sources that decide which modules become code and which code: validation,
 /// since what is cached is not validated again, instrumentation, the settings of the
 /// compiler, and the memory that the code is made for.
-const SOURCES: [(&str, &[u8]); 10] = [
+const SOURCES: [(&str, &[u8]); 11] = [
     (
         "instance/memory.rs",
         include_bytes!("../instance/memory.rs"),
@@ -33,6 +33,7 @@ const SOURCES: [(&str, &[u8]); 10] = [
     ("module/code_limits.rs", include_bytes!("code_limits.rs")),
     ("module/compile.rs", include_bytes!("compile.rs")),
     ("module/function.rs", include_bytes!("function.rs")),
+    ("module/stripped.rs", include_bytes!("stripped.rs")),
     ("module/validate.rs", include_bytes!("validate.rs")),
 ];
 
