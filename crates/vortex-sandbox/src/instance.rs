@@ -7,4 +7,5 @@ mod isolation;
 pub(crate) mod memory;
 pub(crate) mod pool;
 pub(crate) mod trap;
+mod trimmer;
 pub(crate) mod watchdog;

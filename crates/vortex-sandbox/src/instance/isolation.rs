@@ -97,7 +97,10 @@ fn try_module(wasm: &[u8], watchdog: &Arc<Watchdog>, state: &mut u64, seen: &See
         cpu_time: Duration::from_secs(5),
         ..RuntimeConfig::default()
     };
-    let compiled = |config: &RuntimeConfig| Compiled::load(compile(wasm, config)?, config);
+    let compiled = |config: &RuntimeConfig| {
+        let artifact = compile(wasm, config)?;
+        Compiled::load(artifact, &Arc::new(config.clone()))
+    };
     let Ok(reuse) = compiled(&config) else {
         return false;
     };
@@ -117,7 +120,7 @@ fn try_module(wasm: &[u8], watchdog: &Arc<Watchdog>, state: &mut u64, seen: &See
     drop(fresh);
     let mut guest = Guest::new(&isolated, watchdog, &cx).unwrap();
     assert!(state_of(&mut guest) == expected, "at first");
-    for (name, ty) in &isolated.exports {
+    for (name, ty) in &*isolated.exports {
         let ExportType::Function { params, .. } = ty else {
             continue;
         };

@@ -22,8 +22,8 @@ pub(crate) struct Compiled {
     // Dropped in this order: a module does not keep its engine alive.
     pub(crate) module: Module,
     pub(crate) engine: Engine,
-    pub(crate) config: RuntimeConfig,
-    pub(crate) exports: Vec<(String, ExportType)>,
+    pub(crate) config: Arc<RuntimeConfig>,
+    pub(crate) exports: Arc<[(String, ExportType)]>,
     /// Linear memory of a fresh instance, in bytes.
     pub(crate) initial_bytes: usize,
     /// What hooks of the module speak; `None` where it is no hook.
@@ -60,7 +60,11 @@ pub(crate) fn compile(wasm: &[u8], config: &RuntimeConfig) -> Result<Artifact, S
     Artifact::of(&build)
 }
 
-fn build(engine: &wasmer_compiler::Engine, code: &[u8]) -> Result<ArtifactBuild, CompileError> {
+/// The code of a module, which wasmer validates once more by its own rules.
+pub(super) fn build(
+    engine: &wasmer_compiler::Engine,
+    code: &[u8],
+) -> Result<ArtifactBuild, CompileError> {
     engine.validate(code)?;
     let translated = ModuleEnvironment::new().translate(code);
     let module = translated.map_err(CompileError::Wasm)?.module;
@@ -85,7 +89,10 @@ impl Compiled {
     ///
     /// Every module gets an engine of its own: an engine frees no code before it is
     /// dropped.
-    pub(crate) fn load(artifact: Artifact, config: &RuntimeConfig) -> Result<Self, SandboxError> {
+    pub(crate) fn load(
+        artifact: Artifact,
+        config: &Arc<RuntimeConfig>,
+    ) -> Result<Self, SandboxError> {
         let mut engine = EngineBuilder::headless().engine();
         engine.set_tunables(GuestTunables::new(
             config.stack_bytes,
@@ -96,8 +103,8 @@ impl Compiled {
         Ok(Self::of(module, engine, config))
     }
 
-    fn of(module: Module, engine: Engine, config: &RuntimeConfig) -> Self {
-        let exports: Vec<_> = module
+    fn of(module: Module, engine: Engine, config: &Arc<RuntimeConfig>) -> Self {
+        let exports: Arc<[_]> = module
             .exports()
             .filter(|export| !instrument::is_reserved(export.name()))
             .map(|export| (export.name().to_owned(), export_type(export.ty())))
@@ -110,7 +117,7 @@ impl Compiled {
             exports,
             module,
             engine,
-            config: config.clone(),
+            config: Arc::clone(config),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Where compiled modules come from: the cache, a compiler process, this process.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::artifact::Artifact;
@@ -40,7 +41,7 @@ impl Loader {
         &self,
         wasm: &[u8],
         digest: &[u8; 32],
-        config: &RuntimeConfig,
+        config: &Arc<RuntimeConfig>,
     ) -> Result<Compiled, SandboxError> {
         let Some(cache) = &self.cache else {
             return Compiled::load(self.compile(wasm, config)?, config);

@@ -93,7 +93,8 @@ fn drop_unwind_tables(compilation: &mut RkyvSerializableCompilation) {
     }
 }
 
-/// Cuts the stubs off after the last one that is called, and links those alone.
+/// Cuts the stubs off after the last one that is called, and links those alone. The
+/// first one stays, since wasmer allocates no code of no length.
 fn drop_unused_stubs(compilation: &mut RkyvSerializableCompilation) {
     let stubs = compilation.libcall_trampolines;
     let sections = compilation.custom_section_relocations.iter();
@@ -108,7 +109,7 @@ fn drop_unused_stubs(compilation: &mut RkyvSerializableCompilation) {
     let len = compilation.libcall_trampoline_len as usize;
     let end = called.iter().map(|&call| (call as usize + 1) * len).max();
     if let Some(section) = compilation.custom_sections.get_mut(stubs) {
-        cut(section, end.unwrap_or(0));
+        cut(section, end.unwrap_or(len));
     }
     if let Some(relocations) = compilation.custom_section_relocations.get_mut(stubs) {
         relocations.retain(|stub| libcall(stub).is_some_and(|call| called.contains(&call)));
@@ -126,4 +127,121 @@ fn cut(section: &mut CustomSection, end: usize) {
     let bytes = section.bytes.as_slice();
     let kept = bytes.get(..end).unwrap_or(bytes).to_vec();
     section.bytes = SectionBody::new_with_vec(kept);
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmer::sys::{Cranelift, EngineBuilder};
+    use wasmer::{Engine, Instance, Store, imports};
+    use wasmer_compiler::types::section::CustomSectionProtection;
+    use wasmer_types::target::{CpuFeature, Target, Triple};
+
+    use super::*;
+    use crate::module::artifact::Artifact;
+    use crate::module::compile::build;
+
+    /// What wasmer makes of a module for a processor with no more than every one has,
+    /// which rounds numbers with the help of the host.
+    fn built(text: &str) -> ArtifactBuild {
+        let features = CpuFeature::set() | (CpuFeature::for_host() & CpuFeature::SSE2);
+        let target = Target::new(Triple::host(), features);
+        let engine = EngineBuilder::new(Cranelift::default()).set_target(Some(target));
+        build(&engine.engine(), &wat::parse_str(text).unwrap()).unwrap()
+    }
+
+    fn compilation(build: &ArtifactBuild) -> RkyvSerializableCompilation {
+        match stripped(build).unwrap().compilation {
+            SerializableCompilation::Rkyv(compilation) => compilation,
+            SerializableCompilation::Elf(_) => unreachable!("Cranelift makes no such code"),
+        }
+    }
+
+    const TRAPS: &str = r#"(module (memory 1)
+        (func (export "f") (param i32) (result i32)
+          (if (i32.eqz (local.get 0)) (then unreachable))
+          (i32.div_u (i32.load (local.get 0)) (local.get 0))))"#;
+
+    #[test]
+    fn what_only_backtraces_need_is_left_out() {
+        let build = built(TRAPS);
+        let whole = build.serialize().unwrap().len();
+        let code = compilation(&build);
+        assert_eq!(code.unwind_info, UnwindInfo::default());
+        let data: usize = (code.custom_sections.values())
+            .filter(|section| section.protection == CustomSectionProtection::Read)
+            .map(|section| section.bytes.len())
+            .sum();
+        assert_eq!(data, 0, "bytes that would take a page of their own");
+        for info in code.function_frame_info.values() {
+            assert_eq!(info.address_map, FunctionAddressMap::default());
+        }
+        let serialized = Artifact::of(&build).unwrap().bytes().len();
+        assert!(serialized * 2 < whole, "{serialized} bytes of {whole}");
+    }
+
+    #[test]
+    fn traps_that_only_their_place_tells_apart_stay() {
+        let code = compilation(&built(TRAPS));
+        let traps = code
+            .function_frame_info
+            .values()
+            .flat_map(|info| &info.traps);
+        let codes: HashSet<_> = traps.map(|trap| trap.trap_code).collect();
+        assert!(
+            codes.contains(&TrapCode::UnreachableCodeReached),
+            "{codes:?}"
+        );
+        assert!(
+            codes.contains(&TrapCode::IntegerDivisionByZero),
+            "{codes:?}"
+        );
+        assert!(
+            !codes.contains(&TrapCode::HeapAccessOutOfBounds),
+            "{codes:?}"
+        );
+    }
+
+    // Elsewhere every processor rounds by itself.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn a_stub_that_is_called_stays() {
+        let build = built(
+            r#"(module (func (export "floor") (param f64) (result f64)
+                 (f64.floor (local.get 0))))"#,
+        );
+        let code = compilation(&build);
+        let stubs = &code.custom_section_relocations[code.libcall_trampolines];
+        let called: Vec<_> = stubs.iter().filter_map(libcall).collect();
+        assert_eq!(called, [LibCall::FloorF64]);
+        let engine = Engine::from(EngineBuilder::headless().engine());
+        let module = Artifact::of(&build).unwrap().load(&engine).unwrap();
+        let mut store = Store::new(engine);
+        let instance = Instance::new(&mut store, &module, &imports! {}).unwrap();
+        let floor = instance
+            .exports
+            .get_typed_function::<f64, f64>(&store, "floor");
+        assert_eq!(floor.unwrap().call(&mut store, -1.5).unwrap(), -2.0);
+    }
+
+    #[test]
+    fn stubs_that_nobody_calls_are_cut_off() {
+        let build = built(TRAPS);
+        let stubs = build.get_libcall_trampolines().unwrap();
+        let before = &build.get_custom_sections_ref().unwrap()[stubs];
+        let code = compilation(&build);
+        assert!(code.custom_sections[stubs].bytes.len() * 20 < before.bytes.len());
+        assert!(code.custom_section_relocations[stubs].is_empty());
+    }
+
+    /// Which leaves next to nothing to allocate.
+    #[test]
+    fn a_module_without_functions_is_loaded() {
+        for text in [
+            "(module)",
+            r#"(module (memory 1) (data (i32.const 0) "x"))"#,
+        ] {
+            let engine = Engine::from(EngineBuilder::headless().engine());
+            assert!(Artifact::of(&built(text)).unwrap().load(&engine).is_ok());
+        }
+    }
 }
