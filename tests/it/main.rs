@@ -19,6 +19,7 @@ mod sandbox_deep_traps;
 mod sandbox_evasion;
 mod sandbox_features;
 mod sandbox_fuel;
+mod sandbox_idle;
 mod sandbox_inspect;
 mod sandbox_isolation;
 mod sandbox_late_watchdog;

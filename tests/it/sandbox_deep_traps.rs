@@ -313,9 +313,11 @@ fn large_frames_meet_the_guard() {
     });
 }
 
-/// A trap deep in the stack takes long, for its backtrace; that is on the bill.
+/// A trap deep in the stack costs nothing beside the way down: its backtrace ends at
+/// the guest. With one frame for each of the guest's it took as long as the budget,
+/// always, and some of the host's memory.
 #[test]
-fn the_cost_of_a_deep_trap_counts() {
+fn a_deep_trap_costs_no_more_than_the_way_down() {
     let module = |end: &str| {
         wat(&format!(
             r#"(module (memory (export "memory") 1)
@@ -324,7 +326,6 @@ fn the_cost_of_a_deep_trap_counts() {
                    (call $down (i32.sub (local.get $d) (i32.const 1)))))"#
         ))
     };
-    let limit = Duration::from_millis(20);
     let config = RuntimeConfig {
         stack_bytes: 8 << 20,
         ..cpu(20)
@@ -335,10 +336,6 @@ fn the_cost_of_a_deep_trap_counts() {
     let passes = (0..20).any(|_| run(&returns, "run", 450_000).is_ok());
     assert!(passes);
     let traps = runtime.load("traps", &module("unreachable")).unwrap();
-    for _ in 0..3 {
-        assert_fails!(
-            run(&traps, "run", 450_000),
-            SandboxError::CpuBudget { limit: l, used } if *l == limit && *used >= limit
-        );
-    }
+    let aborts = (0..20).any(|_| matches!(run(&traps, "run", 450_000), Err(SandboxError::Aborted)));
+    assert!(aborts);
 }

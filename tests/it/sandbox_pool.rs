@@ -15,7 +15,7 @@ use vortex_sandbox::{Runtime, RuntimeConfig, SandboxError, WasmHook};
 
 use crate::util::{
     assert_fails, call, call_in, cpu, eventually, fixture, hook, hook_with, isolated, isolated_in,
-    lines_in_proc, wat,
+    lines_in_proc, reservations, wat,
 };
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -91,21 +91,6 @@ fn everybody_is_served() {
         assert_eq!(stats.instances_discarded, 400);
         assert!(stats.instances_created <= 403);
     });
-}
-
-/// Reservations of guests' memories: the inaccessible rest of each is the only
-/// mapping of that size.
-fn reservations() -> usize {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let len = |line: &str| {
-        let (start, rest) = line.split_once('-')?;
-        let (end, _) = rest.split_once(' ')?;
-        Some(u64::from_str_radix(end, 16).ok()? - u64::from_str_radix(start, 16).ok()?)
-    };
-    maps.lines()
-        .filter_map(len)
-        .filter(|len| (3 << 30..9 << 30).contains(len))
-        .count()
 }
 
 /// Who waits too long is told the limit and how long it was.

@@ -264,6 +264,21 @@ pub(crate) fn lines_in_proc(file: &str) -> usize {
     text.lines().count()
 }
 
+/// Reservations of guests' memories: the inaccessible rest of each is the only
+/// mapping of that size.
+pub(crate) fn reservations() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let len = |line: &str| {
+        let (start, rest) = line.split_once('-')?;
+        let (end, _) = rest.split_once(' ')?;
+        Some(u64::from_str_radix(end, 16).ok()? - u64::from_str_radix(start, 16).ok()?)
+    };
+    maps.lines()
+        .filter_map(len)
+        .filter(|len| (3 << 30..9 << 30).contains(len))
+        .count()
+}
+
 /// Resident memory of this process, in bytes.
 pub(crate) fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();

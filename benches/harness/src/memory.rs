@@ -3,6 +3,9 @@
 //! Read from `/proc/self/smaps_rollup`, which walks the page tables: the
 //! counters in `/proc/self/statm` may be off by some hundred KiB.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use vortex_hook_core::{HookContext, HookInput, HookType};
 use vortex_sandbox::{Plugin, PluginInstance, Runtime, RuntimeConfig, WasmHook};
@@ -96,41 +99,88 @@ pub(crate) fn idle_instance(report: &mut Report) -> Result<()> {
 /// Plugins that are loaded together when all of them are measured.
 const PLUGINS: u16 = 1_000;
 
-/// Measures a thousand small plugins, each called once.
+/// How long their instances wait for a call: long enough for all of them to be
+/// loaded, and a third of the default, so as not to wait for minutes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Measures a thousand small plugins, each called once: right after the calls, and
+/// when their instances have been dropped since nobody called them again.
 pub(crate) fn plugins(report: &mut Report) -> Result<()> {
-    let runtime = Runtime::new(RuntimeConfig::default())?;
+    let runtime = Runtime::new(RuntimeConfig {
+        idle_timeout: Some(IDLE_TIMEOUT),
+        ..RuntimeConfig::default()
+    })?;
     let input = HookInput::new(HookType::OnConnect);
-    let mut held = Vec::with_capacity(usize::from(PLUGINS));
+    let call = |hook: &WasmHook| -> Result<()> {
+        let output = poll::call(hook, &HookContext::new(), &input)??;
+        ensure!(output.allow, "{} denied", hook.plugin().name());
+        Ok(())
+    };
     let load = |number: u16| -> Result<WasmHook> {
-        // Different code and data in each, so that nothing could be shared.
-        let text = format!(
-            r#"(module (memory (export "memory") 2)
-              (data (i32.const 16) "{{\"allow\":true}}")
-              (data (i32.const 64) "plugin {number}")
-              (global $calls (mut i32) (i32.const {number}))
-              (func (export "alloc") (param i32) (result i32) (i32.const 65536))
-              (func (export "handle") (param i32 i32) (result i64)
-                (global.set $calls (i32.add (global.get $calls) (i32.const {number})))
-                (i32.store (i32.const 1024) (global.get $calls))
-                (i64.const 0x10_0000000e)))"#
-        );
         let name = format!("plugin-{number}");
-        let hook = WasmHook::new(runtime.load(&name, &wat::parse_str(text)?)?)?;
-        let output = poll::call(&hook, &HookContext::new(), &input)??;
-        ensure!(output.allow, "{name} denied");
+        let hook = WasmHook::new(runtime.load(&name, &small_plugin(number)?)?)?;
+        call(&hook)?;
         Ok(hook)
     };
-    held.push(load(0)?);
+    let mut held = Vec::with_capacity(usize::from(PLUGINS));
+    let first = load(0)?;
     let before = resident_kib()?;
     for number in 1..=PLUGINS {
         held.push(load(number)?);
     }
+    let loaded = resident_kib()?;
+    let instances = |held: &[WasmHook]| -> usize {
+        let idle = held.iter().map(|hook| hook.plugin().stats().instances_idle);
+        idle.sum()
+    };
+    ensure!(instances(&held) == held.len(), "some were trimmed too soon");
+
+    eprintln!("bench: plugins, which nobody calls for {IDLE_TIMEOUT:?}");
+    let start = Instant::now();
+    while instances(&held) > 0 {
+        ensure!(start.elapsed() < IDLE_TIMEOUT * 4, "some were not trimmed");
+        thread::sleep(Duration::from_millis(100));
+    }
+    let trimmed = resident_kib()?;
     report.add(
         "plugins_1000_mib",
-        (resident_kib()? - before) / 1024.0,
-        "resident, 1,000 small plugins loaded and called once",
+        (trimmed - before) / 1024.0,
+        "resident, 1,000 small plugins called once, after idle_timeout: no instances",
     );
+    report.add(
+        "plugins_1000_before_trim_mib",
+        (loaded - before) / 1024.0,
+        "the same right after the calls, with an instance each",
+    );
+    let mut again = Vec::with_capacity(held.len());
+    for hook in &held {
+        let start = Instant::now();
+        call(hook)?;
+        again.push(start.elapsed());
+    }
+    again.sort_unstable();
+    report.add(
+        "call_after_trim_us",
+        again[again.len() / 2].as_secs_f64() * 1e6,
+        "their next call, which makes an instance, median",
+    );
+    drop(first);
     Ok(())
+}
+
+/// A module with code and data of its own, so that nothing could be shared.
+fn small_plugin(number: u16) -> Result<Vec<u8>> {
+    Ok(wat::parse_str(format!(
+        r#"(module (memory (export "memory") 2)
+          (data (i32.const 16) "{{\"allow\":true}}")
+          (data (i32.const 64) "plugin {number}")
+          (global $calls (mut i32) (i32.const {number}))
+          (func (export "alloc") (param i32) (result i32) (i32.const 65536))
+          (func (export "handle") (param i32 i32) (result i64)
+            (global.set $calls (i32.add (global.get $calls) (i32.const {number})))
+            (i32.store (i32.const 1024) (global.get $calls))
+            (i64.const 0x10_0000000e)))"#
+    ))?)
 }
 
 /// An instance that has answered one call, made by hand through its exports.

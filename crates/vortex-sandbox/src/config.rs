@@ -55,6 +55,11 @@ pub struct RuntimeConfig {
     pub blocking_above: Duration,
     /// Memory, in bytes, above which an instance is not kept for the next call: 16 MiB.
     pub keep_bytes: usize,
+    /// How long an instance waits without a call, at the least, before it is dropped:
+    /// 60 s. It is looked for so rarely that it may wait a little more than twice as
+    /// long. `None` keeps it for as long as its plugin is loaded. A call that finds no
+    /// instance makes one, which runs the start function.
+    pub idle_timeout: Option<Duration>,
     /// The structural caps of a module.
     pub module: ModuleLimits,
 }
@@ -62,7 +67,8 @@ pub struct RuntimeConfig {
 /// What a call finds of the calls before it on the same instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
-    /// What they left in memory and globals, as in the Go system.
+    /// What they left in memory and globals, as in the Go system, if the instance is
+    /// still there: see [`RuntimeConfig::idle_timeout`].
     #[default]
     Reuse,
     /// Nothing: every call begins with the state that the start function left.
@@ -83,6 +89,7 @@ impl Default for RuntimeConfig {
             isolation: Isolation::default(),
             blocking_above: Duration::from_millis(1),
             keep_bytes: 16 << 20,
+            idle_timeout: Some(Duration::from_secs(60)),
             module: ModuleLimits::default(),
         }
     }
@@ -128,10 +135,13 @@ impl RuntimeConfig {
             ModuleLimits::MAX_BLOCKS as usize,
         )?;
         for (setting, value) in [
-            ("cpu_time", self.cpu_time),
-            ("wall_time", self.wall_limit()),
+            ("cpu_time", Some(self.cpu_time)),
+            ("wall_time", Some(self.wall_limit())),
+            ("idle_timeout", self.idle_timeout),
         ] {
-            if value < Duration::from_millis(1) {
+            if let Some(value) = value
+                && value < Duration::from_millis(1)
+            {
                 return Err(SandboxError::Config {
                     setting,
                     value: format!("{value:?}"),

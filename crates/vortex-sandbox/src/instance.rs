@@ -8,4 +8,5 @@ pub(crate) mod memory;
 pub(crate) mod pool;
 pub(crate) mod running;
 pub(crate) mod trap;
+mod trimmer;
 pub(crate) mod watchdog;

@@ -11,5 +11,6 @@ pub(crate) mod inspect;
 pub(crate) mod limits;
 pub(crate) mod loader;
 pub(crate) mod report;
+mod stripped;
 mod toolchain;
 pub(crate) mod validate;

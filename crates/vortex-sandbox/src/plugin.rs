@@ -29,10 +29,10 @@ use crate::{ExportType, RuntimeConfig, SandboxError};
 /// Each call runs on an instance of its own for its time; instances are kept for
 /// later calls, so that what a guest remembers lives on in the instance.
 pub struct Plugin {
-    name: String,
+    name: Arc<str>,
     digest: [u8; 32],
-    config: RuntimeConfig,
-    exports: Vec<(String, ExportType)>,
+    config: Arc<RuntimeConfig>,
+    exports: Arc<[(String, ExportType)]>,
     pool: Arc<Pool>,
     calls: AtomicU64,
     failures: AtomicU64,
@@ -55,6 +55,8 @@ pub struct PluginStats {
     pub instances_created: u64,
     /// Instances thrown away: after a trap, an exhausted budget, a broken answer or too much memory.
     pub instances_discarded: u64,
+    /// Instances dropped since no call had used them for [`RuntimeConfig::idle_timeout`].
+    pub instances_trimmed: u64,
     /// Instances that wait for a call now.
     pub instances_idle: usize,
 }
@@ -67,12 +69,13 @@ impl Plugin {
         watchdog: &Arc<Watchdog>,
     ) -> Self {
         watchdog.serve(&compiled.config);
+        let name: Arc<str> = name.into();
         Self {
-            name: name.to_owned(),
+            name: Arc::clone(&name),
             digest,
-            config: compiled.config.clone(),
-            exports: compiled.exports.clone(),
-            pool: Arc::new(Pool::new(name, Arc::new(compiled), Arc::clone(watchdog))),
+            config: Arc::clone(&compiled.config),
+            exports: Arc::clone(&compiled.exports),
+            pool: Pool::new(name, Arc::new(compiled), Arc::clone(watchdog)),
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             offloaded: AtomicU64::new(0),
@@ -128,6 +131,7 @@ impl Plugin {
             offloaded: self.offloaded.load(Ordering::Relaxed),
             instances_created: self.pool.created.load(Ordering::Relaxed),
             instances_discarded: self.pool.discarded.load(Ordering::Relaxed),
+            instances_trimmed: self.pool.trimmed.load(Ordering::Relaxed),
             instances_idle: self.pool.idle(),
         }
     }

@@ -26,7 +26,7 @@ use crate::{ArtifactCache, CompilerProcess, Plugin, RuntimeConfig, SandboxError}
 /// ```
 #[derive(Debug)]
 pub struct Runtime {
-    config: RuntimeConfig,
+    config: Arc<RuntimeConfig>,
     loader: Loader,
     watchdog: Arc<Watchdog>,
     /// `None` once the runtime is closed.
@@ -84,7 +84,7 @@ impl Runtime {
     /// Why the module was refused, or [`SandboxError::Unloaded`] once the runtime
     /// is closed. What was loaded under the name before stays.
     pub fn load(&self, name: &str, wasm: &[u8]) -> Result<Arc<Plugin>, SandboxError> {
-        self.load_with(name, wasm, &self.config)
+        self.keep(name, wasm, Sha256::digest(wasm).into(), &self.config)
     }
 
     /// [`Runtime::load`] with limits for this plugin alone.
@@ -117,6 +117,21 @@ impl Runtime {
         config: &RuntimeConfig,
     ) -> Result<Arc<Plugin>, SandboxError> {
         config.check()?;
+        let config = if *config == *self.config {
+            Arc::clone(&self.config)
+        } else {
+            Arc::new(config.clone())
+        };
+        self.keep(name, wasm, digest, &config)
+    }
+
+    fn keep(
+        &self,
+        name: &str,
+        wasm: &[u8],
+        digest: [u8; 32],
+        config: &Arc<RuntimeConfig>,
+    ) -> Result<Arc<Plugin>, SandboxError> {
         let code = self.loader.load(wasm, &digest, config)?;
         let plugin = Arc::new(Plugin::new(name, digest, code, &self.watchdog));
         let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
@@ -207,7 +222,7 @@ impl RuntimeBuilder {
     pub fn build(self) -> Result<Runtime, SandboxError> {
         self.config.check()?;
         Ok(Runtime {
-            config: self.config,
+            config: Arc::new(self.config),
             loader: Loader::new(self.cache, self.compiler),
             watchdog: Watchdog::start()?,
             plugins: RwLock::new(Some(HashMap::new())),

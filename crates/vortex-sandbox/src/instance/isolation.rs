@@ -18,7 +18,7 @@ use wasmer::{AsStoreMut, Value};
 use super::guest::Guest;
 use super::running::CallFailure;
 use super::watchdog::Watchdog;
-use crate::module::compile::Compiled;
+use crate::module::compile::{Compiled, compile};
 use crate::{ExportType, Isolation, RuntimeConfig};
 
 const MODULES: u64 = 10_000;
@@ -98,7 +98,11 @@ fn try_module(wasm: &[u8], watchdog: &Arc<Watchdog>, state: &mut u64, seen: &See
         cpu_time: Duration::from_secs(5),
         ..RuntimeConfig::default()
     };
-    let Ok(reuse) = Compiled::new(wasm, &config) else {
+    let compiled = |config: &RuntimeConfig| {
+        let artifact = compile(wasm, config)?;
+        Compiled::load(artifact, &Arc::new(config.clone()))
+    };
+    let Ok(reuse) = compiled(&config) else {
         return false;
     };
     // What an instance is like that knows nothing of isolation.
@@ -107,7 +111,7 @@ fn try_module(wasm: &[u8], watchdog: &Arc<Watchdog>, state: &mut u64, seen: &See
     };
     let expected = state_of(&mut fresh);
     config.isolation = Isolation::PerCall;
-    let isolated = Arc::new(Compiled::new(wasm, &config).unwrap());
+    let isolated = Arc::new(compiled(&config).unwrap());
     // A quarter of them goes back to an image that could not be mapped.
     let is_copied = next(state).is_multiple_of(4);
     if is_copied {
@@ -117,7 +121,7 @@ fn try_module(wasm: &[u8], watchdog: &Arc<Watchdog>, state: &mut u64, seen: &See
     drop(fresh);
     let mut guest = Guest::new(&isolated, watchdog, &cx).unwrap();
     assert!(state_of(&mut guest) == expected, "at first");
-    for (name, ty) in &isolated.exports {
+    for (name, ty) in &*isolated.exports {
         let ExportType::Function { params, .. } = ty else {
             continue;
         };

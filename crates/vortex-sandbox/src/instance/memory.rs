@@ -19,7 +19,7 @@ use std::cell::RefCell;
 use std::io;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, LazyLock};
 
 use wasmer::sys::{BaseTunables, Tunables};
@@ -212,8 +212,10 @@ impl Drop for Reservation {
             return;
         }
         if let Some(unmapper) = &*UNMAPPER {
-            // Full or gone, it gives the mapping back, which is then unmapped here.
-            let _ = unmapper.try_send(mapping);
+            let sent = unmapper.try_send(mapping);
+            if let Err(TrySendError::Full(mapping) | TrySendError::Disconnected(mapping)) = sent {
+                mapping.give_back();
+            }
         }
     }
 }

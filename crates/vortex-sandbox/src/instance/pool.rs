@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::ops::{Deref, DerefMut};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use vortex_hook_core::HookContext;
 
 use super::guest::Guest;
+use super::trimmer;
 use super::watchdog::Watchdog;
 use crate::SandboxError;
 use crate::module::compile::Compiled;
@@ -20,15 +21,19 @@ use crate::module::compile::Compiled;
 /// A bounded set of instances, made when they are needed and used one call at a time.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    name: String,
+    /// Itself, for the thread that trims it.
+    this: Weak<Self>,
+    name: Arc<str>,
     watchdog: Arc<Watchdog>,
     max_instances: usize,
     instance_wait: Duration,
+    idle_timeout: Option<Duration>,
     state: Mutex<State>,
     /// Slots handed over to those who wait in line, in order.
     handover: Semaphore,
     pub(crate) created: AtomicU64,
     pub(crate) discarded: AtomicU64,
+    pub(crate) trimmed: AtomicU64,
 }
 
 struct State {
@@ -40,6 +45,11 @@ struct State {
         reason = "a guest is some hundred bytes, and moves in and out at every call"
     )]
     idle: Vec<Box<Guest>>,
+    /// How many of them, from the first on, no call has taken since the pool was
+    /// last trimmed.
+    unused: usize,
+    /// Whether the pool is being trimmed from time to time.
+    trimmed: bool,
     /// Slots that are taken, those handed over included.
     taken: usize,
     /// Calls in line that no slot has been handed over to.
@@ -56,7 +66,9 @@ enum Found {
 
 impl State {
     fn find(&mut self) -> Found {
-        match self.idle.pop() {
+        let found = self.idle.pop();
+        self.unused = self.unused.min(self.idle.len());
+        match found {
             Some(guest) => Found::Idle(guest),
             // A pool that was closed has none idle either.
             None => Found::Code(self.compiled.clone()),
@@ -76,15 +88,23 @@ impl std::fmt::Debug for State {
 }
 
 impl Pool {
-    pub(crate) fn new(name: &str, compiled: Arc<Compiled>, watchdog: Arc<Watchdog>) -> Self {
-        let config = &compiled.config;
-        Self {
-            name: name.to_owned(),
+    pub(crate) fn new(
+        name: Arc<str>,
+        compiled: Arc<Compiled>,
+        watchdog: Arc<Watchdog>,
+    ) -> Arc<Self> {
+        let config = Arc::clone(&compiled.config);
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            name,
             watchdog,
             max_instances: config.max_instances,
             instance_wait: config.instance_wait,
+            idle_timeout: config.idle_timeout,
             state: Mutex::new(State {
                 idle: Vec::new(),
+                unused: 0,
+                trimmed: false,
                 compiled: Some(compiled),
                 taken: 0,
                 waiting: 0,
@@ -92,7 +112,8 @@ impl Pool {
             handover: Semaphore::new(0),
             created: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
-        }
+            trimmed: AtomicU64::new(0),
+        })
     }
 
     /// An instance for one call; waits in line when all are in use.
@@ -214,6 +235,7 @@ impl Pool {
     pub(crate) fn close(&self) {
         let (idle, compiled) = {
             let mut state = self.state();
+            state.unused = 0;
             (std::mem::take(&mut state.idle), state.compiled.take())
         };
         self.handover.close();
@@ -224,6 +246,24 @@ impl Pool {
 
     pub(crate) fn idle(&self) -> usize {
         self.state().idle.len()
+    }
+
+    /// Drops the instances that no call has taken since this was done last; returns
+    /// whether it is to be done again, since there are others that wait.
+    pub(super) fn trim(&self) -> bool {
+        let (unused, again) = {
+            let mut state = self.state();
+            let end = state.unused;
+            let unused: Vec<_> = state.idle.drain(..end).collect();
+            state.unused = state.idle.len();
+            state.trimmed = !state.idle.is_empty();
+            (unused, state.trimmed)
+        };
+        self.trimmed
+            .fetch_add(unused.len() as u64, Ordering::Relaxed);
+        // Outside of the lock, since unmapping takes a while.
+        drop(unused);
+        again
     }
 
     /// Takes a slot back, and the instance that ran in it if that may be kept.
@@ -239,8 +279,14 @@ impl Pool {
             }
         }
         let mut state = self.state();
+        let mut trim_every = None;
         if state.compiled.is_some() {
             state.idle.extend(kept.take());
+            if !state.trimmed && !state.idle.is_empty() && self.idle_timeout.is_some() {
+                trim_every = self.idle_timeout;
+                state.trimmed = true;
+                state.unused = state.idle.len();
+            }
         }
         if state.waiting > 0 {
             state.waiting -= 1;
@@ -252,6 +298,9 @@ impl Pool {
         }
         if kept.is_some() {
             self.discarded.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(every) = trim_every {
+            trimmer::trim(Weak::clone(&self.this), every);
         }
     }
 
@@ -272,7 +321,7 @@ impl Pool {
 
     fn unloaded(&self) -> SandboxError {
         SandboxError::Unloaded {
-            name: self.name.clone(),
+            name: self.name.to_string(),
         }
     }
 }

@@ -7,7 +7,9 @@
 
 use bytes::Bytes;
 use wasmer::{Engine, Module};
+use wasmer_compiler::{ArtifactBuild, ArtifactCreate};
 
+use super::stripped::stripped;
 use crate::SandboxError;
 use crate::guarded::guarded;
 
@@ -82,12 +84,27 @@ impl Seal {
     }
 }
 
-/// Machine code that somebody who has the key of a [`Seal`] has made.
+/// Machine code that this process, or somebody who has the key of a [`Seal`], has made.
 pub(crate) struct Artifact {
     bytes: Bytes,
 }
 
 impl Artifact {
+    /// What this process has just compiled.
+    pub(crate) fn of(build: &ArtifactBuild) -> Result<Self, SandboxError> {
+        let failed = |reason| SandboxError::Compile { reason };
+        let code = guarded(|| {
+            let code = stripped(build).ok_or_else(|| "no code that can be kept".to_owned())?;
+            let code = ArtifactBuild::from_serializable(code).serialize();
+            code.map_err(|error| error.to_string())
+        })?;
+        let code = code.map_err(failed)?;
+        Ok(Self {
+            // To the byte, since it stays in memory.
+            bytes: aligned(code.into_boxed_slice().into()),
+        })
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -99,11 +116,12 @@ impl Artifact {
             reason = "an Artifact exists only once its MAC has been checked"
         )]
         // SAFETY: the bytes must be what wasmer has serialized, by the same version for
-        // the same processor. `Seal::open`, which alone makes an `Artifact`, has found a
-        // MAC over exactly these bytes that only a holder of the key can make, and those
-        // seal nothing but what they have compiled: the key of the cache is read by its
-        // owner alone, the key of a compiler process lives as long as that. The name under
-        // the MAC covers the versions of wasmer and of the format, and the processor's features.
+        // the same processor. Either `Artifact::of` has just done so, or `Seal::open` has
+        // found a MAC over exactly these bytes that only a holder of the key can make, and
+        // those seal nothing but what they have compiled: the key of the cache is read by
+        // its owner alone, the key of a compiler process lives as long as that. The name
+        // under the MAC covers the versions of wasmer and of the format, and the
+        // processor's features.
         let module = guarded(|| unsafe { Module::deserialize(engine, self.bytes) })?;
         module.map_err(|error| SandboxError::Compile {
             reason: error.to_string(),

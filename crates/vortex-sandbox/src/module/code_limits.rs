@@ -112,6 +112,7 @@ impl From<&RuntimeConfig> for CodeLimits {
             isolation: _,
             blocking_above: _,
             keep_bytes: _,
+            idle_timeout: _,
         } = config;
         let fuel = [u64::from(max_fuel.is_some()), max_fuel.unwrap_or(0)];
         let caps = module.entries().map(|(_, cap)| cap);

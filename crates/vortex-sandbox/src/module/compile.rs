@@ -1,12 +1,12 @@
 //! Instrumented machine code of one module.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder};
+use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder, Tunables};
 use wasmer::{Engine, ExternType, Module, Type};
-use wasmer_types::Features;
+use wasmer_compiler::{ArtifactBuild, ModuleEnvironment};
+use wasmer_types::{CompileError, Features};
 
 use super::artifact::Artifact;
 use super::validate::{ExportType, invalid, validate};
@@ -21,8 +21,8 @@ pub(crate) struct Compiled {
     // Dropped in this order: a module does not keep its engine alive.
     pub(crate) module: Module,
     pub(crate) engine: Engine,
-    pub(crate) config: RuntimeConfig,
-    pub(crate) exports: Vec<(String, ExportType)>,
+    pub(crate) config: Arc<RuntimeConfig>,
+    pub(crate) exports: Arc<[(String, ExportType)]>,
     /// Linear memory of a fresh instance, in bytes.
     pub(crate) initial_bytes: usize,
     /// What hooks of the module speak; `None` where it is no hook.
@@ -37,50 +37,73 @@ impl fmt::Debug for Compiled {
     }
 }
 
-impl Compiled {
-    /// Validates, instruments and compiles a module.
-    ///
-    /// Every module gets an engine of its own: an engine compiles one module at a
-    /// time, and frees no code before it is dropped.
-    pub(crate) fn new(wasm: &[u8], config: &RuntimeConfig) -> Result<Self, SandboxError> {
-        validate(wasm, config)?;
-        let mut compiler = Cranelift::default();
-        if config.max_fuel.is_some() {
-            // Fuel promises the same answer everywhere; NaN bits would break that.
-            compiler.canonicalize_nans(true);
-        }
-        let (code, helpers) = instrument::sections::prepare(wasm).map_err(invalid)?;
-        for middleware in instrument::middlewares(config.max_fuel, helpers) {
-            compiler.push_middleware(middleware);
-        }
-        let engine = engine(
-            EngineBuilder::new(compiler).set_features(Some(features())),
-            config,
-        );
-        let module =
-            guarded(|| Module::new(&engine, code))?.map_err(|error| SandboxError::Compile {
-                reason: error.to_string(),
-            })?;
-        Ok(Self::of(module, engine, config))
+/// Validates, instruments and compiles a module.
+///
+/// Nothing is made executable: what comes out is loaded as what a cache or a compiler
+/// process has is, so that there is one way to run code.
+pub(crate) fn compile(wasm: &[u8], config: &RuntimeConfig) -> Result<Artifact, SandboxError> {
+    validate(wasm, config)?;
+    let mut compiler = Cranelift::default();
+    if config.max_fuel.is_some() {
+        // Fuel promises the same answer everywhere; NaN bits would break that.
+        compiler.canonicalize_nans(true);
     }
+    let (code, helpers) = instrument::sections::prepare(wasm).map_err(invalid)?;
+    for middleware in instrument::middlewares(config.max_fuel, helpers) {
+        compiler.push_middleware(middleware);
+    }
+    let engine = EngineBuilder::new(compiler)
+        .set_features(Some(features()))
+        .engine();
+    let build = guarded(|| build(&engine, &code))?.map_err(compile_error)?;
+    Artifact::of(&build)
+}
 
-    /// Loads what [`Compiled::serialize`] has made of a module under limits that
-    /// are the same as far as code depends on them.
-    pub(crate) fn load(artifact: Artifact, config: &RuntimeConfig) -> Result<Self, SandboxError> {
-        let engine = engine(EngineBuilder::headless(), config);
+/// The code of a module, which wasmer validates once more by its own rules.
+pub(super) fn build(
+    engine: &wasmer_compiler::Engine,
+    code: &[u8],
+) -> Result<ArtifactBuild, CompileError> {
+    engine.validate(code)?;
+    let translated = ModuleEnvironment::new().translate(code);
+    let module = translated.map_err(CompileError::Wasm)?.module;
+    let tunables = GuestTunables::new(0, 0);
+    let (memories, tables) = (module.memories.values(), module.tables.values());
+    let memories = memories.map(|memory| tunables.memory_style(memory));
+    let tables = tables.map(|table| tunables.table_style(table));
+    let (memories, tables) = (memories.collect(), tables.collect());
+    let mut inner = engine.inner_mut();
+    ArtifactBuild::new(&mut inner, code, engine.target(), memories, tables, None)
+}
+
+fn compile_error(error: impl Display) -> SandboxError {
+    SandboxError::Compile {
+        reason: error.to_string(),
+    }
+}
+
+impl Compiled {
+    /// Loads what [`compile`] has made of a module under limits that are the same as
+    /// far as code depends on them.
+    ///
+    /// Every module gets an engine of its own: an engine frees no code before it is
+    /// dropped.
+    pub(crate) fn load(
+        artifact: Artifact,
+        config: &Arc<RuntimeConfig>,
+    ) -> Result<Self, SandboxError> {
+        let mut engine = EngineBuilder::headless().engine();
+        engine.set_tunables(GuestTunables::new(
+            config.stack_bytes,
+            config.module.table_elements,
+        ));
+        let engine = Engine::from(engine);
         let module = artifact.load(&engine)?;
         Ok(Self::of(module, engine, config))
     }
 
-    /// The machine code as bytes.
-    pub(crate) fn serialize(&self) -> Result<Bytes, SandboxError> {
-        guarded(|| self.module.serialize())?.map_err(|error| SandboxError::Compile {
-            reason: error.to_string(),
-        })
-    }
-
-    fn of(module: Module, engine: Engine, config: &RuntimeConfig) -> Self {
-        let exports: Vec<_> = module
+    fn of(module: Module, engine: Engine, config: &Arc<RuntimeConfig>) -> Self {
+        let exports: Arc<[_]> = module
             .exports()
             .filter(|export| !instrument::is_reserved(export.name()))
             .map(|export| (export.name().to_owned(), export_type(export.ty())))
@@ -93,18 +116,9 @@ impl Compiled {
             exports,
             module,
             engine,
-            config: config.clone(),
+            config: Arc::clone(config),
         }
     }
-}
-
-fn engine(builder: EngineBuilder, config: &RuntimeConfig) -> Engine {
-    let mut engine = builder.engine();
-    engine.set_tunables(GuestTunables::new(
-        config.stack_bytes,
-        config.module.table_elements,
-    ));
-    Engine::from(engine)
 }
 
 fn export_type(ty: &ExternType) -> ExportType {

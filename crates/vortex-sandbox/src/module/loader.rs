@@ -1,9 +1,11 @@
 //! Where compiled modules come from: the cache, a compiler process, this process.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::artifact::Artifact;
 use super::artifact_cache::ArtifactCache;
-use super::compile::Compiled;
+use super::compile::{Compiled, compile};
 use super::compiler_process::CompilerProcess;
 use super::validate::validate;
 use crate::{RuntimeConfig, SandboxError};
@@ -39,10 +41,10 @@ impl Loader {
         &self,
         wasm: &[u8],
         digest: &[u8; 32],
-        config: &RuntimeConfig,
+        config: &Arc<RuntimeConfig>,
     ) -> Result<Compiled, SandboxError> {
         let Some(cache) = &self.cache else {
-            return self.compile(wasm, config, None::<fn(&[u8])>);
+            return Compiled::load(self.compile(wasm, config)?, config);
         };
         let name = cache.name(digest, config);
         if let Some(artifact) = cache.get(&name) {
@@ -51,35 +53,22 @@ impl Loader {
                 return Ok(compiled);
             }
         }
-        self.compile(wasm, config, Some(|code: &[u8]| cache.put(&name, code)))
+        let artifact = self.compile(wasm, config)?;
+        cache.put(&name, artifact.bytes());
+        Compiled::load(artifact, config)
     }
 
     /// Compiles a module. There is no falling back to this process from one that
     /// can be killed: what would kill that one would hold this one up.
-    fn compile(
-        &self,
-        wasm: &[u8],
-        config: &RuntimeConfig,
-        keep: Option<impl FnOnce(&[u8])>,
-    ) -> Result<Compiled, SandboxError> {
-        let Some(process) = &self.compiler else {
+    fn compile(&self, wasm: &[u8], config: &RuntimeConfig) -> Result<Artifact, SandboxError> {
+        if let Some(process) = &self.compiler {
+            // It is cheap, most bad modules fail it, and its errors are exact.
+            validate(wasm, config)?;
             self.compilations.fetch_add(1, Ordering::Relaxed);
-            let compiled = Compiled::new(wasm, config)?;
-            // What cannot be serialized runs all the same.
-            if let Some(keep) = keep
-                && let Ok(code) = compiled.serialize()
-            {
-                keep(&code);
-            }
-            return Ok(compiled);
-        };
-        // It is cheap, most bad modules fail it, and its errors are exact.
-        validate(wasm, config)?;
-        self.compilations.fetch_add(1, Ordering::Relaxed);
-        let artifact = process.compile(wasm, config)?;
-        if let Some(keep) = keep {
-            keep(artifact.bytes());
+            process.compile(wasm, config)
+        } else {
+            self.compilations.fetch_add(1, Ordering::Relaxed);
+            compile(wasm, config)
         }
-        Compiled::load(artifact, config)
     }
 }

@@ -37,6 +37,7 @@ const SOURCES: [(&str, &[u8]); 11] = [
     ("module/code_limits.rs", include_bytes!("code_limits.rs")),
     ("module/compile.rs", include_bytes!("compile.rs")),
     ("module/function.rs", include_bytes!("function.rs")),
+    ("module/stripped.rs", include_bytes!("stripped.rs")),
     ("module/validate.rs", include_bytes!("validate.rs")),
 ];
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::super::artifact::Seal;
 use super::super::code_limits::CodeLimits;
-use super::super::compile::Compiled;
+use super::super::compile::compile;
 use super::super::toolchain;
 use super::{REQUEST_HEADER, exit};
 use crate::SandboxError;
@@ -75,9 +75,10 @@ fn answer(input: &mut impl Read, output: &mut impl Write) -> Result<(), Failed> 
             "the module is not as long as said".to_owned(),
         ));
     }
-    let code = Compiled::new(&wasm, &config)?.serialize()?;
-    output.write_all(&Seal::new(key).header(&id, &code))?;
-    output.write_all(&code)?;
+    let artifact = compile(&wasm, &config)?;
+    let code = artifact.bytes();
+    output.write_all(&Seal::new(key).header(&id, code))?;
+    output.write_all(code)?;
     output.flush()?;
     Ok(())
 }
