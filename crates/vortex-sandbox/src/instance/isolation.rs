@@ -18,7 +18,7 @@ use wasmer::{AsStoreMut, Value};
 use super::guest::Guest;
 use super::running::CallFailure;
 use super::watchdog::Watchdog;
-use crate::module::compile::{Compiled, compile};
+use crate::module::compile::Compiled;
 use crate::{ExportType, Isolation, RuntimeConfig};
 
 const MODULES: u64 = 10_000;
@@ -98,11 +98,7 @@ fn try_module(wasm: &[u8], watchdog: &Arc<Watchdog>, state: &mut u64, seen: &See
         cpu_time: Duration::from_secs(5),
         ..RuntimeConfig::default()
     };
-    let compiled = |config: &RuntimeConfig| {
-        let artifact = compile(wasm, config)?;
-        Compiled::load(artifact, &Arc::new(config.clone()))
-    };
-    let Ok(reuse) = compiled(&config) else {
+    let Ok(reuse) = Compiled::new(wasm, &config) else {
         return false;
     };
     // What an instance is like that knows nothing of isolation.
@@ -111,7 +107,7 @@ fn try_module(wasm: &[u8], watchdog: &Arc<Watchdog>, state: &mut u64, seen: &See
     };
     let expected = state_of(&mut fresh);
     config.isolation = Isolation::PerCall;
-    let isolated = Arc::new(compiled(&config).unwrap());
+    let isolated = Arc::new(Compiled::new(wasm, &config).unwrap());
     // A quarter of them goes back to an image that could not be mapped.
     let is_copied = next(state).is_multiple_of(4);
     if is_copied {

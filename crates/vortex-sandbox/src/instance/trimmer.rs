@@ -93,16 +93,16 @@ mod tests {
     use crate::RuntimeConfig;
     use crate::instance::pool::Lease;
     use crate::instance::watchdog::Watchdog;
-    use crate::module::compile::{Compiled, compile};
+    use crate::module::compile::Compiled;
 
     /// A pool that is trimmed by the test, long before its time.
     fn pool() -> Arc<Pool> {
-        let config = Arc::new(RuntimeConfig {
+        let config = RuntimeConfig {
             idle_timeout: Some(Duration::from_secs(3_600)),
             ..RuntimeConfig::default()
-        });
+        };
         let wasm = wat::parse_str("(module (memory 1))").unwrap();
-        let compiled = Compiled::load(compile(&wasm, &config).unwrap(), &config).unwrap();
+        let compiled = Compiled::new(&wasm, &config).unwrap();
         Pool::new("p".into(), Arc::new(compiled), Watchdog::start().unwrap())
     }
 

@@ -102,6 +102,12 @@ impl Compiled {
         Ok(Self::of(module, engine, config))
     }
 
+    /// Compiles a module and loads it.
+    #[cfg(test)]
+    pub(crate) fn new(wasm: &[u8], config: &RuntimeConfig) -> Result<Self, SandboxError> {
+        Self::load(compile(wasm, config)?, &Arc::new(config.clone()))
+    }
+
     fn of(module: Module, engine: Engine, config: &Arc<RuntimeConfig>) -> Self {
         let exports: Arc<[_]> = module
             .exports()

@@ -8,7 +8,7 @@ use wasmer_types::target::{CpuFeature, Triple};
 /// The sources that decide which modules become code and which code: validation,
 /// since what is cached is not validated again, instrumentation, the settings of the
 /// compiler, and the memory that the code is made for.
-const SOURCES: [(&str, &[u8]); 11] = [
+const SOURCES: [(&str, &[u8]); 12] = [
     (
         "instance/memory.rs",
         include_bytes!("../instance/memory.rs"),
