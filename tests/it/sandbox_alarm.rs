@@ -14,7 +14,10 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// has one.
 fn timers() -> usize {
     let timers = std::fs::read_to_string("/proc/self/timers").unwrap();
-    timers.lines().filter(|line| line.starts_with("ID:")).count()
+    timers
+        .lines()
+        .filter(|line| line.starts_with("ID:"))
+        .count()
 }
 
 /// A guest that spins with hardly a byte left on its stack: the frame of a signal

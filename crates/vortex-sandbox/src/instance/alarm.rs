@@ -140,6 +140,7 @@ pub(super) fn send(thread: libc::pid_t) {
 }
 
 /// Lets alarms reach a call that begins and ends in `work`, on this thread.
+#[inline(always)]
 pub(super) fn reaching<T>(meter: &Meter, guest: &Reservation, work: impl FnOnce() -> T) -> T {
     /// Ends it also if `work` panics.
     struct Leave;

@@ -14,7 +14,6 @@ use wasmer::Value;
 
 use super::*;
 use crate::instance::budget::{Phase, Stop};
-use crate::instance::caller::ThreadClock;
 use crate::instance::guest::{CallFailure, Guest, Running};
 use crate::instance::watchdog::Watchdog;
 use crate::module::compile::Compiled;
@@ -43,7 +42,7 @@ fn guest(cpu_time: Duration, isolation: Isolation) -> Guest {
 
 /// Sends the alarm to the first call after `calls`, once, when it has run for a
 /// millisecond, and stops it some other way when that did not do it.
-fn alarm_once(meter: &Meter, calls: u64, over: &AtomicBool) {
+fn alarm_once(meter: &Meter, calls: u64, sent: &AtomicBool, over: &AtomicBool) {
     let start = Instant::now();
     let is_over = || over.load(Ordering::Relaxed);
     while meter.observe() != (Phase::Running, calls + 1)
@@ -53,6 +52,7 @@ fn alarm_once(meter: &Meter, calls: u64, over: &AtomicBool) {
         thread::yield_now();
     }
     meter.alarm(calls + 1);
+    sent.store(true, Ordering::Relaxed);
     while !is_over() {
         if start.elapsed() > LIMIT {
             meter.stop(calls + 1, Stop::WallTime, start.elapsed());
@@ -61,16 +61,17 @@ fn alarm_once(meter: &Meter, calls: u64, over: &AtomicBool) {
     }
 }
 
-/// Runs `work` on a guest, as one call that is sent the alarm once.
+/// Runs `work` on a guest, as one call that is sent the alarm once; it is told when.
 fn alarmed<T>(
     guest: &mut Guest,
-    work: impl FnOnce(&mut Running<'_>) -> Result<T, CallFailure>,
+    work: impl FnOnce(&mut Running<'_>, &AtomicBool) -> Result<T, CallFailure>,
 ) -> Result<T, SandboxError> {
-    let (meter, over) = (guest.meter(), AtomicBool::new(false));
+    let meter = guest.meter();
+    let [sent, over] = [false; 2].map(AtomicBool::new);
     let (_, calls) = meter.observe();
     thread::scope(|scope| {
-        scope.spawn(|| alarm_once(&meter, calls, &over));
-        let result = guest.on_budget(&HookContext::new(), work);
+        scope.spawn(|| alarm_once(&meter, calls, &sent, &over));
+        let result = guest.on_budget(&HookContext::new(), |running| work(running, &sent));
         over.store(true, Ordering::Relaxed);
         result
     })
@@ -102,7 +103,9 @@ fn the_alarm_alone_stops_a_guest() {
             });
             assert_eq!(rested.unwrap().len(), 0);
             assert!(guest.recycle());
-            let stopped = alarmed(&mut guest, |running| Ok(running.call_dynamic("spin", &[])?));
+            let stopped = alarmed(&mut guest, |running, _| {
+                Ok(running.call_dynamic("spin", &[])?)
+            });
             match stopped {
                 Err(SandboxError::CpuBudget { limit: l, used }) => assert!(l == limit && used >= l),
                 other => panic!("{other:?}"),
@@ -119,7 +122,7 @@ fn the_alarm_alone_stops_a_guest() {
 fn no_alarm_outlives_its_call() {
     let mut guest = guest(Duration::from_secs(2), Isolation::Reuse);
     for _ in 0..20 {
-        let set = alarmed(&mut guest, |_| {
+        let set = alarmed(&mut guest, |_, _| {
             let start = Instant::now();
             while until_timer() == 0 && start.elapsed() < LIMIT {}
             Ok(until_timer())
@@ -166,9 +169,8 @@ fn a_thread_that_blocks_the_signal_is_left_in_peace() {
         std::iter::from_fn(|| (take() == signal()).then_some(())).count()
     };
     for waiting in [1, 0] {
-        alarmed(&mut guest, |_| {
-            let start = ThreadClock::OWN.read();
-            while ThreadClock::OWN.read() - start < 5_000_000 {}
+        alarmed(&mut guest, |_, sent| {
+            while !sent.load(Ordering::Relaxed) {}
             Ok(())
         })
         .unwrap();
@@ -182,7 +184,7 @@ fn a_thread_that_blocks_the_signal_is_left_in_peace() {
 fn errno_is_kept() {
     let mut guest = guest(Duration::from_secs(2), Isolation::Reuse);
     enter_thread();
-    let set = alarmed(&mut guest, |_| {
+    let set = alarmed(&mut guest, |_, _| {
         let start = Instant::now();
         while until_timer() == 0 && start.elapsed() < LIMIT {}
         LOCAL.with(|local| local.timer.swap(NEVER, Ordering::Relaxed));
