@@ -7,6 +7,9 @@
 //! set it, and which brings the same signal. The handler then compares again, and stops
 //! the call or sets the timer once more.
 //!
+//! A thread that was sent the alarm expects more of that kind: for its next calls it
+//! sets the timer itself when they begin, and depends on nobody.
+//!
 //! A signal reaches a thread only while it runs a call: the end of a call waits until
 //! none is on its way, see `Meter::end`. So no system call of the embedder is ever
 //! interrupted, and none comes when the signal stack of an ending thread is gone,
@@ -18,6 +21,7 @@
     reason = "handles a signal, and makes system calls that have no safe form"
 )]
 
+use std::cell::Cell;
 use std::ptr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering, compiler_fence};
@@ -31,6 +35,10 @@ const NONE: libc::c_int = -1;
 /// No timer, and none to be made: the thread ends, or has been refused one.
 const NEVER: libc::c_int = -2;
 
+/// The calls for which a thread sets the timer itself after it was sent the alarm. That
+/// is two system calls each, which together are little beside the call before them.
+const WARY: u32 = 32;
+
 /// What the handler finds on its thread. It has no destructor, so that the handler can
 /// have it at any time.
 struct Local {
@@ -41,6 +49,9 @@ struct Local {
     /// Whether the signal has come since it was last silenced.
     rang: AtomicBool,
     timer: AtomicI32,
+    /// Calls that set the timer themselves, and whether the running one has.
+    wary: Cell<u32>,
+    is_set: Cell<bool>,
     /// The process that made the timer: a forked child inherits none.
     process: AtomicI32,
 }
@@ -52,6 +63,8 @@ thread_local! {
             guest: AtomicPtr::new(ptr::null_mut()),
             rang: AtomicBool::new(false),
             timer: AtomicI32::new(NONE),
+            wary: Cell::new(0),
+            is_set: Cell::new(false),
             process: AtomicI32::new(0),
         }
     };
@@ -65,11 +78,10 @@ struct AtExit;
 impl Drop for AtExit {
     fn drop(&mut self) {
         LOCAL.with(|local| {
-            let timer = local.timer.swap(NEVER, Ordering::Relaxed);
-            if timer >= 0 && local.process.load(Ordering::Relaxed) == process() {
-                // SAFETY: a number, which is that of this thread's own timer.
-                unsafe { libc::syscall(libc::SYS_timer_delete, timer) };
-            }
+            let timer = local.timer();
+            local.timer.store(NEVER, Ordering::Relaxed);
+            // SAFETY: a number, which is that of this thread's own timer, or of none.
+            unsafe { libc::syscall(libc::SYS_timer_delete, timer) };
         });
     }
 }
@@ -163,16 +175,39 @@ pub(super) fn reaching<T>(meter: &Meter, guest: &Reservation, work: impl FnOnce(
     work()
 }
 
-/// Called after a call that was sent the alarm: stops the timer, and returns when no
-/// signal is left that was sent to this thread.
+/// Whether the call that begins on this thread is to set the timer itself.
+#[inline]
+pub(super) fn is_wary() -> bool {
+    LOCAL.with(|local| local.wary.get() > 0)
+}
+
+/// Sets the timer for the call that begins on this thread and has so many nanoseconds.
+#[cold]
+pub(super) fn set(nanos: u64) {
+    let Some(signal) = *SIGNAL else { return };
+    LOCAL.with(|local| {
+        local.wary.set(local.wary.get() - 1);
+        local.is_set.set(true);
+        local.ring_in(nanos, signal);
+    });
+}
+
+/// Called after a call for which the alarm was set, or to which it was sent: stops the
+/// timer, and returns when no signal is left on its way to this thread.
+#[cold]
 pub(super) fn silence() {
     // SAFETY: zeros are no time at all, which stops a timer.
     let never: libc::itimerspec = unsafe { std::mem::zeroed() };
     LOCAL.with(|local| {
         // Without a timer this is an error, but a system call still. Signals that were
         // sent before it was made are handled before it returns.
-        set(local.timer.load(Ordering::Relaxed), &never);
-        if !local.rang.swap(false, Ordering::Relaxed) {
+        set_timer(local.timer(), &never);
+        let rang = local.rang.swap(false, Ordering::Relaxed);
+        let was_set = local.is_set.replace(false);
+        if rang && local.timer() >= 0 {
+            local.wary.set(WARY);
+        }
+        if !rang && !was_set {
             // The thread blocks the signal: it waits, and must not get company.
             caller::keep_quiet();
         }
@@ -207,17 +242,20 @@ impl Local {
         }
     }
 
+    /// The timer that this thread has in this process.
+    fn timer(&self) -> libc::c_int {
+        let timer = self.timer.load(Ordering::Relaxed);
+        let is_inherited = timer >= 0 && self.process.load(Ordering::Relaxed) != process();
+        if is_inherited { NONE } else { timer }
+    }
+
     /// Has the signal come again in so many nanoseconds.
     fn ring_in(&self, nanos: u64, signal: libc::c_int) {
-        let process = process();
-        let mut timer = self.timer.load(Ordering::Relaxed);
-        if timer >= 0 && self.process.load(Ordering::Relaxed) != process {
-            timer = NONE;
-        }
+        let mut timer = self.timer();
         if timer == NONE {
             timer = new_timer(signal);
             self.timer.store(timer, Ordering::Relaxed);
-            self.process.store(process, Ordering::Relaxed);
+            self.process.store(process(), Ordering::Relaxed);
         }
         // SAFETY: a struct of numbers, for which zeros are values.
         let mut time: libc::itimerspec = unsafe { std::mem::zeroed() };
@@ -225,7 +263,7 @@ impl Local {
         let nanos = nanos.max(1);
         time.it_value.tv_sec = (nanos / 1_000_000_000).cast_signed();
         time.it_value.tv_nsec = (nanos % 1_000_000_000).cast_signed();
-        set(timer, &time);
+        set_timer(timer, &time);
     }
 }
 
@@ -250,7 +288,7 @@ fn new_timer(signal: libc::c_int) -> libc::c_int {
     if made == 0 { timer } else { NEVER }
 }
 
-fn set(timer: libc::c_int, time: &libc::itimerspec) {
+fn set_timer(timer: libc::c_int, time: &libc::itimerspec) {
     let previous = ptr::null_mut::<libc::itimerspec>();
     // SAFETY: `time` is valid, and the timer is this thread's own or none.
     unsafe { libc::syscall(libc::SYS_timer_settime, timer, 0, time, previous) };

@@ -1,6 +1,6 @@
 //! What one call may use, and how it is seen from the outside while it runs.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -79,8 +79,8 @@ pub(crate) struct Meter {
     thread: AtomicI32,
     clock: AtomicI32,
     began: AtomicU64,
-    /// Whether an alarm was sent to the call, or is just being sent.
-    alarmed: AtomicBool,
+    /// The last call that an alarm was set for, or sent to, or is just being sent to.
+    alarmed: AtomicU64,
     pub(crate) cpu_limit: Duration,
     pub(crate) wall_limit: Duration,
     /// What the call had used when it was stopped, in nanoseconds. The watchdog and
@@ -115,7 +115,7 @@ impl Meter {
             thread: AtomicI32::new(0),
             clock: AtomicI32::new(0),
             began: AtomicU64::new(0),
-            alarmed: AtomicBool::new(false),
+            alarmed: AtomicU64::new(0),
             cpu_limit: config.cpu_time,
             wall_limit: config.wall_limit(),
             cpu_used: AtomicU64::new(0),
@@ -141,11 +141,16 @@ impl Meter {
         // After the end of the call before, for whoever sees this one's: see `alarm`.
         self.thread.store(moment.thread, Ordering::Release);
         let (_, calls) = Phase::unpack(self.state.load(Ordering::Relaxed));
+        let call = calls + 1;
         // Sequentially consistent, with the load in `notice`: either the watchdog
         // sees this call before it goes to sleep, or this call sees it asleep.
         self.state
-            .store(Phase::Running.pack(calls + 1), Ordering::SeqCst);
+            .store(Phase::Running.pack(call), Ordering::SeqCst);
         watchdog.notice();
+        if alarm::is_wary() {
+            self.alarmed.fetch_max(call, Ordering::SeqCst);
+            alarm::set(nanos(self.cpu_limit));
+        }
     }
 
     /// Publishes that the call is over. `Err` when the watchdog or the alarm was first:
@@ -161,8 +166,10 @@ impl Meter {
         );
         // Sequentially consistent, as in `alarm`: either this sees that an alarm is
         // being sent, or the watchdog sees that the call has ended, and sends none.
-        if self.alarmed.load(Ordering::SeqCst) {
-            self.silence();
+        if self.alarmed.load(Ordering::SeqCst) == calls {
+            // The watchdog has the lock while it sends.
+            drop(lock(&self.guest));
+            alarm::silence();
         }
         if cx.deadline().is_some() || cx.cancellation().is_some() {
             *lock(&self.context) = Context::default();
@@ -171,14 +178,6 @@ impl Meter {
             Err((Phase::Stopped(stop), _)) => Err(stop),
             _ => Ok(()),
         }
-    }
-
-    #[cold]
-    fn silence(&self) {
-        // The watchdog has it while it sends.
-        drop(lock(&self.guest));
-        alarm::silence();
-        self.alarmed.store(false, Ordering::SeqCst);
     }
 
     /// How long the last call has run since the watchdog first saw it: zero for
@@ -235,18 +234,16 @@ impl Meter {
 
     /// Sends call number `call` the alarm, unless it has ended or was sent it.
     pub(crate) fn alarm(&self, call: u64) {
-        if self.alarmed.load(Ordering::Relaxed) {
+        if self.alarmed.load(Ordering::Relaxed) >= call {
             return;
         }
         // The end of an alarmed call waits for this lock, so that the thread is there,
         // and runs this call, as long as a signal is sent to it.
         let _sending = lock(&self.guest);
-        self.alarmed.store(true, Ordering::SeqCst);
+        self.alarmed.fetch_max(call, Ordering::SeqCst);
         let thread = self.thread.load(Ordering::Acquire);
         if self.state.load(Ordering::SeqCst) == Phase::Running.pack(call) {
             alarm::send(thread);
-        } else {
-            self.alarmed.store(false, Ordering::SeqCst);
         }
     }
 
@@ -256,7 +253,7 @@ impl Meter {
         // Somebody else may send that signal as well, before the call or after it.
         let state = self.state.load(Ordering::Relaxed);
         let (phase, call) = Phase::unpack(state);
-        if phase != Phase::Running || !self.alarmed.load(Ordering::Relaxed) {
+        if phase != Phase::Running || self.alarmed.load(Ordering::Relaxed) != call {
             return None;
         }
         let used = self.cpu_used_by(ThreadClock::OWN);

@@ -61,11 +61,17 @@ fn alarm_once(meter: &Meter, calls: u64, sent: &AtomicBool, over: &AtomicBool) {
     }
 }
 
+/// Has the next calls on this thread set no timer.
+fn forget() {
+    LOCAL.with(|local| local.wary.set(0));
+}
+
 /// Runs `work` on a guest, as one call that is sent the alarm once; it is told when.
 fn alarmed<T>(
     guest: &mut Guest,
     work: impl FnOnce(&mut Running<'_>, &AtomicBool) -> Result<T, CallFailure>,
 ) -> Result<T, SandboxError> {
+    forget();
     let meter = guest.meter();
     let [sent, over] = [false; 2].map(AtomicBool::new);
     let (_, calls) = meter.observe();
@@ -132,6 +138,7 @@ fn no_alarm_outlives_its_call() {
         let meter = guest.meter();
         let (phase, calls) = meter.observe();
         assert_eq!(phase, Phase::Idle);
+        forget();
         // Too late for the call, which the meter knows.
         meter.alarm(calls);
         let next = guest.on_budget(&HookContext::new(), |running| {
@@ -145,6 +152,51 @@ fn no_alarm_outlives_its_call() {
     }
     // SAFETY: as above; no call runs.
     unsafe { libc::raise(signal()) };
+}
+
+/// The calls after one that was sent the alarm need none, and those after them are left
+/// to the watchdog again.
+#[test]
+fn a_thread_that_was_sent_the_alarm_sets_its_own() {
+    let cx = HookContext::new();
+    let stopped = |guest: &mut Guest| {
+        let (meter, over) = (guest.meter(), AtomicBool::new(false));
+        let (_, calls) = meter.observe();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let start = Instant::now();
+                while !over.load(Ordering::Relaxed) {
+                    if start.elapsed() > LIMIT {
+                        meter.stop(calls + 1, Stop::WallTime, start.elapsed());
+                    }
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let spun = guest.on_budget(&cx, |running| Ok(running.call_dynamic("spin", &[])?));
+            over.store(true, Ordering::Relaxed);
+            assert!(
+                matches!(spun, Err(SandboxError::CpuBudget { .. })),
+                "{spun:?}"
+            );
+        });
+    };
+    let limit = Duration::from_millis(10);
+    let spun = alarmed(&mut guest(limit, Isolation::Reuse), |running, _| {
+        Ok(running.call_dynamic("spin", &[])?)
+    });
+    assert!(spun.is_err());
+    for _ in 0..3 {
+        stopped(&mut guest(limit, Isolation::Reuse));
+        assert_eq!(until_timer(), 0);
+    }
+    let mut innocent = guest(Duration::from_secs(2), Isolation::Reuse);
+    for call in 0..2 * WARY {
+        let set = innocent.on_budget(&cx, |_| Ok(until_timer() > 0)).unwrap();
+        assert_eq!(set, call < WARY);
+        assert_eq!(until_timer(), 0);
+    }
+    // It may still be sent the alarm.
+    assert!(crate::instance::caller::Moment::now().thread > 0);
 }
 
 /// A thread that blocks the signal gets one of them in its life, and the watchdog.
