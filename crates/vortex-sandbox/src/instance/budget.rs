@@ -220,16 +220,14 @@ impl Meter {
         Phase::unpack(self.state.load(Ordering::SeqCst))
     }
 
-    /// CPU time that the running call has used, for the watchdog.
-    pub(crate) fn cpu_used(&self) -> Duration {
-        let clock = ThreadClock(self.clock.load(Ordering::Relaxed));
-        Duration::from_nanos(self.cpu_used_by(clock))
+    /// What the CPU clock of the running call's thread says, in nanoseconds.
+    pub(crate) fn cpu(&self) -> u64 {
+        ThreadClock(self.clock.load(Ordering::Relaxed)).read()
     }
 
-    fn cpu_used_by(&self, clock: ThreadClock) -> u64 {
-        clock
-            .read()
-            .saturating_sub(self.began.load(Ordering::Relaxed))
+    /// What it said at most when the call began.
+    pub(crate) fn began(&self) -> u64 {
+        self.began.load(Ordering::Relaxed)
     }
 
     /// Sends call number `call` the alarm, unless it has ended or was sent it.
@@ -256,7 +254,7 @@ impl Meter {
         if phase != Phase::Running || self.alarmed.load(Ordering::Relaxed) != call {
             return None;
         }
-        let used = self.cpu_used_by(ThreadClock::OWN);
+        let used = ThreadClock::OWN.read().saturating_sub(self.began());
         let left = nanos(self.cpu_limit).saturating_sub(used);
         if left > 0 {
             return Some(left);

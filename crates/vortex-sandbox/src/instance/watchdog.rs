@@ -125,8 +125,14 @@ impl Drop for Watchdog {
 struct Watched {
     meter: Arc<Meter>,
     call: u64,
-    /// When that call was first seen.
-    since: Option<Instant>,
+    since: Option<Sighting>,
+}
+
+/// The moment at which a call was first seen.
+struct Sighting {
+    at: Instant,
+    /// What its thread's CPU clock said when it began, or somewhat later.
+    cpu: u64,
 }
 
 /// The watchdog's own state.
@@ -210,12 +216,18 @@ impl Rounds {
 impl Watched {
     /// Stops the running call if it is due; returns after how long it may be.
     fn check(&mut self, now: Instant, tick: Duration) -> Duration {
-        let cpu_used = self.meter.cpu_used();
-        let since = *self.since.get_or_insert_with(|| {
-            self.meter.see(self.call, now);
-            now
+        let (meter, call) = (&self.meter, self.call);
+        let cpu = meter.cpu();
+        let since = self.since.get_or_insert_with(|| {
+            meter.see(call, now);
+            Sighting {
+                at: now,
+                // What a call says that has just begun may lie ahead.
+                cpu: meter.began().min(cpu),
+            }
         });
-        let wall_used = now.saturating_duration_since(since);
+        let cpu_used = Duration::from_nanos(cpu.saturating_sub(since.cpu));
+        let wall_used = now.saturating_duration_since(since.at);
         let left = self.meter.cpu_limit.saturating_sub(cpu_used);
         let due = if left.is_zero() {
             Some((Stop::CpuTime, cpu_used))
