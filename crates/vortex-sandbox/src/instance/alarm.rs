@@ -49,9 +49,8 @@ struct Local {
     /// Whether the signal has come since it was last silenced.
     rang: AtomicBool,
     timer: AtomicI32,
-    /// Calls that set the timer themselves, and whether the running one has.
+    /// The calls to come that set the timer themselves.
     wary: Cell<u32>,
-    is_set: Cell<bool>,
     /// The process that made the timer: a forked child inherits none.
     process: AtomicI32,
 }
@@ -64,7 +63,6 @@ thread_local! {
             rang: AtomicBool::new(false),
             timer: AtomicI32::new(NONE),
             wary: Cell::new(0),
-            is_set: Cell::new(false),
             process: AtomicI32::new(0),
         }
     };
@@ -139,16 +137,17 @@ fn take(signal: libc::c_int) -> bool {
     installed
 }
 
-/// Sends the alarm to a thread that runs a call, which lasts until this returns.
-pub(super) fn send(thread: libc::pid_t) {
+/// Sends the alarm to a thread that runs a call, which lasts until this returns. Says
+/// whether that was possible.
+pub(super) fn send(thread: libc::pid_t) -> bool {
     // Whoever has taken the signal away since may have left it to end the process.
     let ours = |signal: &libc::c_int| {
         action_of(*signal).is_some_and(|now| now.sa_sigaction == handler as *const () as usize)
     };
-    if let Some(signal) = SIGNAL.filter(ours) {
+    SIGNAL.filter(ours).is_some_and(|signal| {
         // SAFETY: numbers. The caller promises that the thread is there, if it is one.
-        unsafe { libc::syscall(libc::SYS_tgkill, process(), thread, signal) };
-    }
+        unsafe { libc::syscall(libc::SYS_tgkill, process(), thread, signal) == 0 }
+    })
 }
 
 /// Lets alarms reach a call that begins and ends in `work`, on this thread.
@@ -187,7 +186,6 @@ pub(super) fn set(nanos: u64) {
     let Some(signal) = *SIGNAL else { return };
     LOCAL.with(|local| {
         local.wary.set(local.wary.get() - 1);
-        local.is_set.set(true);
         local.ring_in(nanos, signal);
     });
 }
@@ -195,7 +193,7 @@ pub(super) fn set(nanos: u64) {
 /// Called after a call for which the alarm was set, or to which it was sent: stops the
 /// timer, and returns when no signal is left on its way to this thread.
 #[cold]
-pub(super) fn silence() {
+pub(super) fn silence(was_sent: bool) {
     // SAFETY: zeros are no time at all, which stops a timer.
     let never: libc::itimerspec = unsafe { std::mem::zeroed() };
     LOCAL.with(|local| {
@@ -203,11 +201,10 @@ pub(super) fn silence() {
         // sent before it was made are handled before it returns.
         set_timer(local.timer(), &never);
         let rang = local.rang.swap(false, Ordering::Relaxed);
-        let was_set = local.is_set.replace(false);
         if rang && local.timer() >= 0 {
             local.wary.set(WARY);
         }
-        if !rang && !was_set {
+        if was_sent && !rang {
             // The thread blocks the signal: it waits, and must not get company.
             caller::keep_quiet();
         }

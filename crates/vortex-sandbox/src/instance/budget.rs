@@ -1,6 +1,6 @@
 //! What one call may use, and how it is seen from the outside while it runs.
 
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -81,6 +81,8 @@ pub(crate) struct Meter {
     began: AtomicU64,
     /// The last call that an alarm was set for, or sent to, or is just being sent to.
     alarmed: AtomicU64,
+    /// Whether it was sent, under the lock of `guest`.
+    was_sent: AtomicBool,
     pub(crate) cpu_limit: Duration,
     pub(crate) wall_limit: Duration,
     /// What the call had used when it was stopped, in nanoseconds. The watchdog and
@@ -116,6 +118,7 @@ impl Meter {
             clock: AtomicI32::new(0),
             began: AtomicU64::new(0),
             alarmed: AtomicU64::new(0),
+            was_sent: AtomicBool::new(false),
             cpu_limit: config.cpu_time,
             wall_limit: config.wall_limit(),
             cpu_used: AtomicU64::new(0),
@@ -167,9 +170,12 @@ impl Meter {
         // Sequentially consistent, as in `alarm`: either this sees that an alarm is
         // being sent, or the watchdog sees that the call has ended, and sends none.
         if self.alarmed.load(Ordering::SeqCst) == calls {
-            // The watchdog has the lock while it sends.
-            drop(lock(&self.guest));
-            alarm::silence();
+            let was_sent = {
+                // The watchdog has the lock while it sends.
+                let _sent = lock(&self.guest);
+                self.was_sent.swap(false, Ordering::Relaxed)
+            };
+            alarm::silence(was_sent);
         }
         if cx.deadline().is_some() || cx.cancellation().is_some() {
             *lock(&self.context) = Context::default();
@@ -241,7 +247,7 @@ impl Meter {
         self.alarmed.fetch_max(call, Ordering::SeqCst);
         let thread = self.thread.load(Ordering::Acquire);
         if self.state.load(Ordering::SeqCst) == Phase::Running.pack(call) {
-            alarm::send(thread);
+            self.was_sent.store(alarm::send(thread), Ordering::Relaxed);
         }
     }
 

@@ -14,6 +14,7 @@ use wasmer::Value;
 
 use super::*;
 use crate::instance::budget::{Phase, Stop};
+use crate::instance::caller::Moment;
 use crate::instance::guest::{CallFailure, Guest, Running};
 use crate::instance::watchdog::Watchdog;
 use crate::module::compile::Compiled;
@@ -59,6 +60,11 @@ fn alarm_once(meter: &Meter, calls: u64, sent: &AtomicBool, over: &AtomicBool) {
         }
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Whether the signal has come since it was silenced.
+fn rang() -> bool {
+    LOCAL.with(|local| local.rang.load(Ordering::Relaxed))
 }
 
 /// Has the next calls on this thread set no timer.
@@ -139,8 +145,6 @@ fn no_alarm_outlives_its_call() {
         let (phase, calls) = meter.observe();
         assert_eq!(phase, Phase::Idle);
         forget();
-        // Too late for the call, which the meter knows.
-        meter.alarm(calls);
         let next = guest.on_budget(&HookContext::new(), |running| {
             // Nor does a signal that the watchdog has not sent do anything.
             // SAFETY: a signal with a handler, to this thread.
@@ -149,9 +153,56 @@ fn no_alarm_outlives_its_call() {
             Ok(running.call_dynamic("rest", &[])?)
         });
         next.unwrap();
+        // Nor is one sent to a call that is over.
+        LOCAL.with(|local| local.rang.store(false, Ordering::Relaxed));
+        meter.alarm(calls + 1);
+        assert!(!rang());
     }
     // SAFETY: as above; no call runs.
     unsafe { libc::raise(signal()) };
+}
+
+/// Sets what it has when it is dropped, also by a test that fails.
+struct SetAtLast<'a>(&'a AtomicBool);
+
+impl Drop for SetAtLast<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// However close to its end a call is sent the alarm, it is over before the end is.
+#[test]
+fn no_signal_comes_after_the_end() {
+    let mut guest = guest(Duration::from_secs(60), Isolation::Reuse);
+    let (meter, over) = (guest.meter(), AtomicBool::new(false));
+    let mut timers = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                if let (Phase::Running, call) = meter.observe() {
+                    meter.alarm(call);
+                }
+            }
+        });
+        let _over = SetAtLast(&over);
+        for turn in 0..40_000_u64 {
+            forget();
+            let set = guest.on_budget(&HookContext::new(), |_| {
+                (0..turn * 7 % 60_013).for_each(|turn| {
+                    std::hint::black_box(turn);
+                });
+                Ok(until_timer() > 0)
+            });
+            timers += u32::from(set.unwrap());
+            for _ in 0..3 {
+                assert!(!rang() && until_timer() == 0, "call {turn}");
+            }
+        }
+    });
+    // No signal was missed.
+    assert!(Moment::now().thread > 0);
+    assert!(timers > 10, "{timers} calls were alarmed in time");
 }
 
 /// The calls after one that was sent the alarm need none, and those after them are left
@@ -196,7 +247,7 @@ fn a_thread_that_was_sent_the_alarm_sets_its_own() {
         assert_eq!(until_timer(), 0);
     }
     // It may still be sent the alarm.
-    assert!(crate::instance::caller::Moment::now().thread > 0);
+    assert!(Moment::now().thread > 0);
 }
 
 /// A thread that blocks the signal gets one of them in its life, and the watchdog.
