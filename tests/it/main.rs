@@ -10,6 +10,7 @@ mod facade_refusals;
 mod facade_replace;
 mod facade_revoke;
 mod facade_stop;
+mod sandbox_alarm;
 mod sandbox_artifact;
 mod sandbox_artifact_cache;
 mod sandbox_artifact_sharing;

@@ -28,7 +28,9 @@ pub struct RuntimeConfig {
     /// At least one page (64 KiB), at most 1 GiB. Growth beyond it fails in the guest.
     pub memory_bytes: usize,
     /// CPU time of one call, as the calling thread's clock counts it: 100 ms.
-    /// Host load does not count. A start function has a budget of the same size.
+    /// Host load does not count. Whatever the thread has used before the call is not
+    /// charged, and up to a millisecond of the call may not be either. A start function
+    /// has a budget of the same size.
     pub cpu_time: Duration,
     /// Wall-clock time of one call; `None` means ten times `cpu_time`.
     pub wall_time: Option<Duration>,

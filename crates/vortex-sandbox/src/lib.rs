@@ -10,6 +10,13 @@
 //! installs for the process. A handler that is installed later must pass on what
 //! is not its own. Budgets are enforced by a thread, which a forked child has not.
 //!
+//! To stop a guest in time, that thread sends a signal to the one that the guest keeps
+//! busy: the first from `SIGRTMIN + 8` that nobody handles or ignores when the first
+//! [`Runtime`] is made. It comes only while a thread runs a guest, never in a system call
+//! of the embedder. Whoever wants that very signal installs a handler before then.
+//! Where the signal is blocked, or handled by somebody else later, guests are stopped
+//! as surely, some milliseconds later at worst.
+//!
 //! What is *not* here: where modules come from and whether to trust them, see
 //! `vortex-registry`.
 //!

@@ -12,6 +12,7 @@ use wasmer::{
     AsStoreMut, Global, Instance, InstantiationError, RuntimeError, Store, Value, imports,
 };
 
+use super::alarm;
 use super::budget::{Meter, Stop};
 use super::memory::image::Image;
 use super::memory::{Reservation, with_reservation};
@@ -254,7 +255,6 @@ impl Guest {
         self.refuel()?;
         // Until the call has come to a good end.
         self.spoiled = true;
-        self.meter.begin(cx, &self.watchdog);
         let mut running = Running {
             store: &mut self.store.0,
             instance: &self.instance,
@@ -262,8 +262,11 @@ impl Guest {
             reservation: &self.reservation,
             stack_bytes: self.compiled.config.stack_bytes,
         };
-        let result = guarded(|| work(&mut running));
-        let ended = self.meter.end(cx);
+        let (result, ended) = alarm::reaching(&self.meter, &self.reservation, || {
+            self.meter.begin(cx, &self.watchdog);
+            let result = guarded(|| work(&mut running));
+            (result, self.meter.end(cx))
+        });
         if ended.is_err() {
             self.meter.retire();
         }
@@ -355,6 +358,10 @@ impl Guest {
     pub(super) fn bytes_of_memory(&mut self, len: u32) -> &[u8] {
         // SAFETY: as in `bytes`.
         unsafe { self.reservation.bytes(0, len) }.unwrap_or_default()
+    }
+
+    pub(super) fn meter(&self) -> Arc<Meter> {
+        Arc::clone(&self.meter)
     }
 
     pub(super) fn store_mut(&mut self) -> &mut Store {

@@ -117,7 +117,8 @@ impl Reservation {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// Takes the safepoint region away: the guest's next safepoint faults.
+    /// Takes the safepoint region away: the guest's next safepoint faults. Safe to call
+    /// in a signal handler.
     pub(crate) fn stop_guest(&self) {
         let region = (safepoint::BASE as usize, safepoint::LEN as usize);
         // Splitting nothing and allocating nothing, this can only fail for want of

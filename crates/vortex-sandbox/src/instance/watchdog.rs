@@ -1,9 +1,9 @@
 //! The thread that stops guests.
 //!
-//! It ticks while calls run and sleeps while none do. A call that has lasted a
-//! tick gets its thread's CPU clock sampled; one that has used up its CPU time or
-//! wall limit, or whose context wants it stopped, loses its safepoints.
-#![allow(unsafe_code, reason = "reads the CPU clocks of other threads")]
+//! It ticks while calls run and sleeps while none do. A call that it finds running
+//! gets its thread's CPU clock sampled; one that has used up its CPU time or wall
+//! limit, or whose context wants it stopped, loses its safepoints. One whose CPU
+//! time runs out soon is sent the alarm, which is not late as the watchdog can be.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,53 +11,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use super::alarm;
 use super::budget::{Meter, Phase, Stop};
+use super::caller::nanos;
 use crate::{RuntimeConfig, SandboxError};
 
 /// The longest tick. A call is first looked at, and stopped, up to a tick late.
 const MAX_TICK: Duration = Duration::from_micros(500);
 /// The shortest tick, for the smallest budgets.
 const MIN_TICK: Duration = Duration::from_micros(50);
+/// The CPU time before the end of its budget from which on a call that has used a tick
+/// is sent the alarm: more than the watchdog is ever late. Few calls come that far.
+const ALARM_LEAD: Duration = Duration::from_millis(32);
 /// Rounds without any new call after which the watchdog goes to sleep. Waking it
 /// costs the next call a system call, so it waits longer than calls are apart in
 /// a gateway that has anything to do.
 const IDLE_ROUNDS: u32 = 128;
-
-/// The CPU clock of a thread, as `clock_gettime` takes it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ThreadClock(pub(crate) libc::clockid_t);
-
-impl ThreadClock {
-    /// The clock of the calling thread.
-    pub(crate) fn current() -> Self {
-        thread_local! {
-            static CLOCK: ThreadClock = {
-                let mut clock = libc::CLOCK_THREAD_CPUTIME_ID;
-                // SAFETY: `pthread_self` is a live thread, and `clock` is valid for a
-                // write. On failure the clock stays that of whoever reads it, the
-                // watchdog, and the wall limit is what stops the call.
-                unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &mut clock) };
-                ThreadClock(clock)
-            };
-        }
-        CLOCK.with(|clock| *clock)
-    }
-
-    /// CPU time that the thread has used so far; zero once it has ended.
-    pub(crate) fn read(self) -> Duration {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: `time` is valid for a write; a clock of a thread that has ended is
-        // an error that leaves it as it is.
-        unsafe { libc::clock_gettime(self.0, &mut time) };
-        Duration::new(
-            u64::try_from(time.tv_sec).unwrap_or(0),
-            u32::try_from(time.tv_nsec).unwrap_or(0),
-        )
-    }
-}
 
 /// A handle to the watchdog thread, which ends with the last handle.
 #[derive(Debug)]
@@ -78,14 +47,21 @@ struct Shared {
     tick: AtomicU64,
 }
 
-impl Watchdog {
-    pub(crate) fn start() -> Result<Arc<Self>, SandboxError> {
-        let shared = Arc::new(Shared {
+impl Shared {
+    fn new() -> Self {
+        Self {
             arrivals: Mutex::default(),
             asleep: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             tick: AtomicU64::new(nanos(MAX_TICK)),
-        });
+        }
+    }
+}
+
+impl Watchdog {
+    pub(crate) fn start() -> Result<Arc<Self>, SandboxError> {
+        alarm::install();
+        let shared = Arc::new(Shared::new());
         let watched = Arc::clone(&shared);
         let join = thread::Builder::new()
             .name("vortex-watchdog".to_owned())
@@ -96,6 +72,17 @@ impl Watchdog {
             thread: join.thread().clone(),
             join: Some(join),
         }))
+    }
+
+    /// One that never looks.
+    #[cfg(test)]
+    pub(super) fn asleep() -> Arc<Self> {
+        alarm::install();
+        Arc::new(Self {
+            shared: Arc::new(Shared::new()),
+            thread: thread::current(),
+            join: None,
+        })
     }
 
     /// Ticks finely enough for plugins with these limits.
@@ -134,10 +121,6 @@ impl Drop for Watchdog {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// A meter with what the watchdog remembers of the call it saw running.
 struct Watched {
     meter: Arc<Meter>,
@@ -148,7 +131,8 @@ struct Watched {
 /// The moment at which a call was first seen.
 struct Sighting {
     at: Instant,
-    cpu: Duration,
+    /// What its thread's CPU clock said when it began, or somewhat later.
+    cpu: u64,
 }
 
 /// The watchdog's own state.
@@ -215,7 +199,7 @@ impl Rounds {
                 Phase::Idle => {}
                 Phase::Running => {
                     active = true;
-                    wait = wait.min(watched.check(now));
+                    wait = wait.min(watched.check(now, tick));
                 }
                 Phase::Stopped(_) => {
                     active = true;
@@ -231,17 +215,21 @@ impl Rounds {
 
 impl Watched {
     /// Stops the running call if it is due; returns after how long it may be.
-    fn check(&mut self, now: Instant) -> Duration {
-        let cpu = self.meter.clock().read();
-        let Some(since) = &self.since else {
-            // What it used before is not known: at most a tick.
-            self.since = Some(Sighting { at: now, cpu });
-            self.meter.see(self.call, now);
-            return self.meter.cpu_limit;
-        };
-        let cpu_used = cpu.saturating_sub(since.cpu);
+    fn check(&mut self, now: Instant, tick: Duration) -> Duration {
+        let (meter, call) = (&self.meter, self.call);
+        let cpu = meter.cpu();
+        let since = self.since.get_or_insert_with(|| {
+            meter.see(call, now);
+            Sighting {
+                at: now,
+                // What a call says that has just begun may lie ahead.
+                cpu: meter.began().min(cpu),
+            }
+        });
+        let cpu_used = Duration::from_nanos(cpu.saturating_sub(since.cpu));
         let wall_used = now.saturating_duration_since(since.at);
-        let due = if cpu_used >= self.meter.cpu_limit {
+        let left = self.meter.cpu_limit.saturating_sub(cpu_used);
+        let due = if left.is_zero() {
             Some((Stop::CpuTime, cpu_used))
         } else if wall_used >= self.meter.wall_limit {
             Some((Stop::WallTime, wall_used))
@@ -252,7 +240,9 @@ impl Watched {
         };
         if let Some((stop, used)) = due {
             self.meter.stop(self.call, stop, used);
+        } else if cpu_used >= tick && left <= ALARM_LEAD {
+            self.meter.alarm(self.call);
         }
-        self.meter.cpu_limit.saturating_sub(cpu_used)
+        left
     }
 }

@@ -6,7 +6,7 @@ use vortex_hook_core::{HookContext, HookInput, HookOutput};
 
 use super::PluginInstance;
 use crate::SandboxError;
-use crate::instance::watchdog::ThreadClock;
+use crate::instance::caller::ThreadClock;
 
 /// What a hook call has used, whether or not it came to a good end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,11 +48,11 @@ impl PluginInstance<'_> {
         cx: &HookContext,
         input: &HookInput<'_>,
     ) -> (Result<HookOutput, SandboxError>, Usage) {
-        let clock = ThreadClock::current();
+        let clock = ThreadClock::OWN;
         let (cpu, wall) = (clock.read(), Instant::now());
         let result = self.plugin.call_on(&mut self.lease, cx, input, &[]);
         let usage = Usage {
-            cpu_time: clock.read().saturating_sub(cpu),
+            cpu_time: Duration::from_nanos(clock.read().saturating_sub(cpu)),
             wall_time: wall.elapsed(),
             fuel: self.lease.fuel_used(),
             memory_bytes: self.lease.memory_len(),
