@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vortex_sandbox::{Runtime, RuntimeConfig, SandboxError, Value, WasmHook};
 
-use crate::util::{assert_fails, call, cpu, fixture, hook, runtime, wat};
+use crate::util::{assert_fails, call, cpu, fixture, header, hook, runtime, wat};
 
 /// A load replaces what had the name; whoever holds the old one goes on with it.
 #[test]
@@ -20,6 +20,34 @@ fn a_load_replaces() {
     assert!(runtime.unload("plugin"));
     assert_fails!(call(&new, "/"), SandboxError::Unloaded { name } if name == "plugin");
     assert!(call(&old, "/").unwrap().allow);
+}
+
+/// Names share the code of a module, and nothing that its instances remember.
+#[test]
+fn a_module_under_two_names_is_compiled_once() {
+    let runtime = runtime();
+    let counter = fixture("counter");
+    let load = |name: &str| WasmHook::new(runtime.load(name, &counter).unwrap()).unwrap();
+    let count = |hook: &WasmHook| header(&call(hook, "/").unwrap(), "x-count").to_owned();
+    let [first, second] = ["first", "second"].map(load);
+    assert_eq!(runtime.compilations(), 1);
+    assert_eq!([&first, &first, &second].map(count), ["1", "2", "1"]);
+    // It lives as long as the last of them.
+    assert!(runtime.unload("first"));
+    assert_eq!(count(&second), "2");
+    let third = load("third");
+    assert_eq!((count(&third).as_str(), runtime.compilations()), ("1", 1));
+    // Other limits may make other code; so does another module.
+    let other = runtime.load_with("other", &counter, &cpu(777)).unwrap();
+    assert_eq!(runtime.compilations(), 2);
+    assert_eq!(other.max_cpu(), Duration::from_millis(777));
+    hook(&runtime, "allow");
+    assert_eq!(runtime.compilations(), 3);
+    for name in ["second", "third"] {
+        assert!(runtime.unload(name));
+    }
+    load("first");
+    assert_eq!(runtime.compilations(), 4);
 }
 
 #[test]

@@ -44,12 +44,21 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let ten = chain(ten);
+    let others = (0..10)
+        .map(|i| {
+            let module = [&api_key[..], &custom_section(i)].concat();
+            Ok(WasmHook::new(
+                runtime.load(&format!("other-{i}"), &module)?,
+            )?)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let others = chain(others);
     let body_hook = runtime.load("body", &place::fixture("frame-body")?)?;
     let body_hook = chain([WasmHook::new(body_hook)?]);
     let native = native_chain();
 
     let request = sample()?;
-    for chain in [&frame, &json, &isolated, &ten, &native] {
+    for chain in [&frame, &json, &isolated, &ten, &others, &native] {
         check_answer(&execute(chain, &input(&request))?)?;
     }
     let body = vec![0x5A; BODY];
@@ -61,7 +70,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     );
 
     let call = |chain: &HookChain| execute(chain, &input(&request)).map(|o| drop(black_box(o)));
-    let [frame_ns, json_ns, isolated_ns, ten_ns, native_ns] = minima(
+    let [frame_ns, json_ns, isolated_ns, ten_ns, others_ns, native_ns] = minima(
         ROUNDS,
         BATCH,
         [
@@ -69,6 +78,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
             &mut || call(&json),
             &mut || call(&isolated),
             &mut || call(&ten),
+            &mut || call(&others),
             &mut || call(&native),
         ],
     )?;
@@ -112,7 +122,17 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         "chain10_frame_vs_1",
         ten_ns / frame_ns,
         Target::of(8.0),
-        "ten plugins, one input",
+        "ten plugins of one module, one input",
+    );
+    report.add(
+        "chain10_other_modules_vs_1",
+        others_ns / frame_ns,
+        "the same if no two of them share their code",
+    );
+    report.add(
+        "frame_call_further_ns",
+        (ten_ns - frame_ns) / 9.0,
+        "what each further plugin of the ten costs",
     );
     report.add_with_target(
         "body64k_frame_vs_memcpy",
@@ -121,6 +141,12 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         "a body of 64 KiB / memcpy and a call without",
     );
     Ok(())
+}
+
+/// A section that changes nothing but the digest of the module that it is added to.
+fn custom_section(number: u8) -> [u8; 5] {
+    // Its kind, its length, its name in two bytes, and a byte of contents.
+    [0, 3, 1, b'n', number]
 }
 
 fn chain(hooks: impl IntoIterator<Item = WasmHook>) -> HookChain {

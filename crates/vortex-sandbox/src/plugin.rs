@@ -65,7 +65,7 @@ impl Plugin {
     pub(crate) fn new(
         name: &str,
         digest: [u8; 32],
-        compiled: Compiled,
+        compiled: Arc<Compiled>,
         watchdog: &Arc<Watchdog>,
     ) -> Self {
         watchdog.serve(&compiled.config);
@@ -75,7 +75,7 @@ impl Plugin {
             digest,
             config: Arc::clone(&compiled.config),
             exports: Arc::clone(&compiled.exports),
-            pool: Pool::new(name, Arc::new(compiled), Arc::clone(watchdog)),
+            pool: Pool::new(name, compiled, Arc::clone(watchdog)),
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             offloaded: AtomicU64::new(0),
@@ -158,6 +158,16 @@ impl Plugin {
     /// those in flight do not use. There is no way back.
     pub fn retire(&self) {
         self.pool.close();
+    }
+
+    /// Its code, if that is of this module under these limits, and in use.
+    pub(crate) fn code_of(
+        &self,
+        digest: &[u8; 32],
+        config: &RuntimeConfig,
+    ) -> Option<Arc<Compiled>> {
+        let is_same = self.digest == *digest && *self.config == *config;
+        is_same.then(|| self.pool.code()).flatten()
     }
 
     /// Checks that the plugin speaks an ABI for hooks.

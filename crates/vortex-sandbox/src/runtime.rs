@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use sha2::{Digest, Sha256};
 
 use crate::instance::watchdog::Watchdog;
+use crate::module::compile::Compiled;
 use crate::module::loader::Loader;
 use crate::{ArtifactCache, CompilerProcess, Plugin, RuntimeConfig, SandboxError};
 
@@ -77,7 +78,8 @@ impl Runtime {
     /// Compiles a module and keeps it under `name`, in place of what was there.
     ///
     /// A plugin that is replaced goes on working for those who hold it, and is
-    /// freed with the last of them.
+    /// freed with the last of them. A module that is loaded already under the same
+    /// limits, by whatever name, is not compiled again: the plugins share its code.
     ///
     /// # Errors
     ///
@@ -103,8 +105,9 @@ impl Runtime {
 
     /// [`Runtime::load_with`] for a module whose SHA-256 digest is known, since a
     /// registry, say, has just computed it over these same bytes. It is not computed
-    /// again: under a wrong digest the artifact cache returns, or keeps, the code of
-    /// another module.
+    /// again: under a wrong digest the plugin gets the code of another module, which
+    /// this runtime runs already or the artifact cache returns, and the cache may keep
+    /// what is wrong.
     ///
     /// # Errors
     ///
@@ -132,7 +135,10 @@ impl Runtime {
         digest: [u8; 32],
         config: &Arc<RuntimeConfig>,
     ) -> Result<Arc<Plugin>, SandboxError> {
-        let code = self.loader.load(wasm, &digest, config)?;
+        let code = match self.code_of(&digest, config) {
+            Some(code) => code,
+            None => Arc::new(self.loader.load(wasm, &digest, config)?),
+        };
         let plugin = Arc::new(Plugin::new(name, digest, code, &self.watchdog));
         let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
         let plugins = plugins.as_mut().ok_or_else(|| SandboxError::Unloaded {
@@ -140,6 +146,14 @@ impl Runtime {
         })?;
         plugins.insert(name.to_owned(), Arc::clone(&plugin));
         Ok(plugin)
+    }
+
+    /// The code of a module that is loaded under the same limits, by whatever name:
+    /// plugins share it, and nothing of what their instances remember.
+    fn code_of(&self, digest: &[u8; 32], config: &RuntimeConfig) -> Option<Arc<Compiled>> {
+        let plugins = self.plugins.read().unwrap_or_else(PoisonError::into_inner);
+        let mut plugins = plugins.as_ref()?.values();
+        plugins.find_map(|plugin| plugin.code_of(digest, config))
     }
 
     /// The plugin that is loaded under `name`.

@@ -244,6 +244,11 @@ impl Pool {
         drop(compiled);
     }
 
+    /// What instances are made of; `None` once the pool is closed.
+    pub(crate) fn code(&self) -> Option<Arc<Compiled>> {
+        self.state().compiled.clone()
+    }
+
     pub(crate) fn idle(&self) -> usize {
         self.state().idle.len()
     }
