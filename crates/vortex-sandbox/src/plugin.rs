@@ -182,6 +182,7 @@ impl Plugin {
     }
 
     /// One hook call at once, or `None` when all instances are in use.
+    #[inline]
     pub(crate) fn call_now(
         &self,
         cx: &HookContext,
@@ -249,6 +250,7 @@ impl Plugin {
         }
     }
 
+    #[inline]
     fn counted(
         &self,
         result: Result<HookOutput, SandboxError>,
@@ -259,6 +261,7 @@ impl Plugin {
         result
     }
 
+    #[inline]
     fn call_on(
         &self,
         guest: &mut Guest,
@@ -293,6 +296,7 @@ impl Plugin {
     }
 
     /// Does what a frame asks for beside its decision.
+    #[inline]
     fn take(&self, answer: FrameOutput, cx: &HookContext) -> HookOutput {
         if let (Some(exchange), Some(context)) = (cx.exchange(), &answer.context) {
             exchange.keep(&self.name, context);
@@ -311,6 +315,7 @@ impl Plugin {
     }
 
     /// Adds the duration of a call to the moving average, an eighth of which it is.
+    #[inline]
     fn learn(&self, duration: Duration) {
         let average = self.average_us.load(Ordering::Relaxed);
         if average == 0 && duration.is_zero() {

@@ -131,6 +131,7 @@ impl Meter {
     }
 
     /// Publishes that a call begins on this thread.
+    #[inline]
     pub(crate) fn begin(&self, cx: &HookContext, watchdog: &Watchdog) {
         if cx.deadline().is_some() || cx.cancellation().is_some() {
             *lock(&self.context) = Context {
@@ -159,6 +160,7 @@ impl Meter {
     /// Publishes that the call is over. `Err` when the watchdog or the alarm was first:
     /// the guest has lost its safepoints and must be thrown away. No alarm reaches the
     /// thread when this has returned.
+    #[inline]
     pub(crate) fn end(&self, cx: &HookContext) -> Result<(), Stop> {
         let (_, calls) = Phase::unpack(self.state.load(Ordering::Relaxed));
         let result = self.state.compare_exchange(
@@ -188,6 +190,7 @@ impl Meter {
 
     /// How long the last call has run since the watchdog first saw it: zero for
     /// one that was over by then.
+    #[inline]
     pub(crate) fn seen_for(&self) -> Duration {
         let (_, calls) = Phase::unpack(self.state.load(Ordering::Relaxed));
         if self.seen_call.load(Ordering::Acquire) != calls {

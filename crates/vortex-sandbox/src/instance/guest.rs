@@ -213,6 +213,7 @@ impl Guest {
     }
 
     /// Makes the instance ready for the next call; `false` when none may run on it.
+    #[inline]
     pub(crate) fn recycle(&mut self) -> bool {
         if self.spoiled {
             return false;
@@ -233,6 +234,7 @@ impl Guest {
     }
 
     /// How long the last call was seen to run, see [`Meter::seen_for`].
+    #[inline]
     pub(crate) fn seen_for(&self) -> Duration {
         self.meter.seen_for()
     }
@@ -244,6 +246,7 @@ impl Guest {
 
     /// Runs `work`, which may call the guest several times, on the budget of one
     /// call. An error spoils the instance.
+    #[inline]
     pub(crate) fn on_budget<T>(
         &mut self,
         cx: &HookContext,
@@ -306,6 +309,7 @@ impl Guest {
         })
     }
 
+    #[inline]
     fn refuel(&mut self) -> Result<(), SandboxError> {
         self.reservation.take_denied();
         let Some(fuel) = &self.fuel else {
@@ -333,6 +337,7 @@ impl Guest {
     }
 
     /// Bytes of the exported memory; `None` when they are not all there.
+    #[inline]
     pub(crate) fn bytes(&self, ptr: u32, len: u32) -> Option<&[u8]> {
         if !self.has_memory {
             return None;

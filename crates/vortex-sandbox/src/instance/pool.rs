@@ -65,6 +65,7 @@ enum Found {
 }
 
 impl State {
+    #[inline]
     fn find(&mut self) -> Found {
         let found = self.idle.pop();
         self.unused = self.unused.min(self.idle.len());
@@ -132,6 +133,7 @@ impl Pool {
     }
 
     /// An instance for one call, or `None` when all are in use.
+    #[inline]
     pub(crate) fn try_acquire(
         &self,
         cx: &HookContext,
@@ -161,6 +163,7 @@ impl Pool {
     }
 
     /// Takes a slot, if one is free.
+    #[inline]
     fn take_slot(&self, state: &mut State) -> Result<bool, SandboxError> {
         if state.compiled.is_none() {
             return Err(self.unloaded());
@@ -171,6 +174,7 @@ impl Pool {
     }
 
     /// Takes a slot, if one is free, and what there is to fill it with.
+    #[inline]
     fn take(&self) -> Result<Option<Found>, SandboxError> {
         let mut state = self.state();
         Ok(self.take_slot(&mut state)?.then(|| state.find()))
@@ -272,6 +276,7 @@ impl Pool {
     }
 
     /// Takes a slot back, and the instance that ran in it if that may be kept.
+    #[inline]
     fn give_back(&self, guest: Option<Box<Guest>>, keep: bool) {
         let mut kept = None;
         if let Some(mut guest) = guest {
@@ -309,6 +314,7 @@ impl Pool {
         }
     }
 
+    #[inline]
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics under this lock, so a poisoned one guards sound data.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -381,6 +387,7 @@ pub(crate) struct Lease<P: Deref<Target = Pool>> {
 
 impl<P: Deref<Target = Pool>> Lease<P> {
     /// A lease without an instance, for a slot that is taken already.
+    #[inline]
     fn of_slot(pool: P) -> Self {
         Self {
             pool,
@@ -389,6 +396,7 @@ impl<P: Deref<Target = Pool>> Lease<P> {
         }
     }
 
+    #[inline]
     fn with(mut self, found: Found, cx: &HookContext) -> Result<Self, SandboxError> {
         self.guest = Some(match found {
             Found::Idle(guest) => guest,

@@ -58,6 +58,7 @@ impl Running<'_> {
     }
 
     /// Calls a function of this guest's.
+    #[inline]
     pub(crate) fn call(
         &mut self,
         function: &Entry<i32, i32>,
@@ -76,6 +77,7 @@ impl Running<'_> {
 
     /// Asks `alloc` for room, copies `input` there and calls `handle` with it, without
     /// leaving the guest's stack in between.
+    #[inline]
     pub(crate) fn exchange(
         &mut self,
         alloc: &Entry<i32, i32>,
@@ -122,6 +124,7 @@ impl Running<'_> {
     ///
     /// The code that `work` calls is this guest's, and what it refers to outlives this
     /// call. A trap leaves it where it is: when it calls code it has nothing to drop.
+    #[inline]
     unsafe fn on_guest_stack<T: 'static>(
         &mut self,
         work: impl FnOnce() -> T + 'static,
