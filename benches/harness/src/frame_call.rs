@@ -36,23 +36,13 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     let json = chain([WasmHook::new(runtime.load("json", &json)?)?]);
     let isolated = runtime.load_with("isolated", &api_key, &per_call)?;
     let isolated = chain([WasmHook::new(isolated)?]);
-    let ten = (0..10)
-        .map(|i| {
-            Ok(WasmHook::new(
-                runtime.load(&format!("frame-{i}"), &api_key)?,
-            )?)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let ten = chain(ten);
-    let others = (0..10)
-        .map(|i| {
-            let module = [&api_key[..], &custom_section(i)].concat();
-            Ok(WasmHook::new(
-                runtime.load(&format!("other-{i}"), &module)?,
-            )?)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let others = chain(others);
+    let ten = |name: &str, module: &dyn Fn(u8) -> Vec<u8>| -> Result<HookChain> {
+        let load = |i| runtime.load(&format!("{name}-{i}"), &module(i));
+        let hooks = (0..10).map(|i| Ok(WasmHook::new(load(i)?)?));
+        Ok(chain(hooks.collect::<Result<Vec<_>>>()?))
+    };
+    let others = ten("other", &|i| [&api_key[..], &custom_section(i)].concat())?;
+    let ten = ten("frame", &|_| api_key.clone())?;
     let body_hook = runtime.load("body", &place::fixture("frame-body")?)?;
     let body_hook = chain([WasmHook::new(body_hook)?]);
     let native = native_chain();

@@ -75,9 +75,7 @@ impl Registration {
         self.on_error = policy;
         self
     }
-}
 
-impl Registration {
     /// Passes over the hook's failure if that is its policy.
     #[cold]
     fn skip(

@@ -202,14 +202,7 @@ fn by_length<'a>(way: impl Fn(i32, i32) -> Vec<Operator<'a>>) -> Vec<Operator<'a
     ];
     for nested in arms {
         for (at_least, ..) in nested {
-            code.extend([
-                get(LEN),
-                i32_const(*at_least),
-                Operator::I32GeU,
-                Operator::If {
-                    blockty: BlockType::Empty,
-                },
-            ]);
+            code.extend([get(LEN), i32_const(*at_least), Operator::I32GeU, if_()]);
         }
         for (_, width, pairs) in nested.iter().rev() {
             code.extend(way(*width, *pairs));
@@ -320,9 +313,7 @@ fn check_bounds<'a>(start: u32) -> Vec<Operator<'a>> {
         Operator::LocalTee { local_index: END },
         i64_const(RuntimeConfig::MAX_MEMORY as i64),
         Operator::I64GtU,
-        Operator::If {
-            blockty: BlockType::Empty,
-        },
+        if_(),
     ];
     code.extend(fault());
     code.extend([
@@ -330,9 +321,7 @@ fn check_bounds<'a>(start: u32) -> Vec<Operator<'a>> {
         get(END),
         i64_const(0),
         Operator::I64Ne,
-        Operator::If {
-            blockty: BlockType::Empty,
-        },
+        if_(),
         get(END),
         Operator::I32WrapI64,
         i32_const(1),
@@ -354,9 +343,7 @@ fn move_chunks<'a>(operator: &Operator<'a>) -> Vec<Operator<'a>> {
     let add = |local, value| [get(local), i32_const(value), Operator::I32Add, set(local)];
     let mut code = more.to_vec();
     code.extend([
-        Operator::If {
-            blockty: BlockType::Empty,
-        },
+        if_(),
         Operator::Loop {
             blockty: BlockType::Empty,
         },
@@ -367,9 +354,7 @@ fn move_chunks<'a>(operator: &Operator<'a>) -> Vec<Operator<'a>> {
             get(DST),
             get(SRC),
             Operator::I32LeU,
-            Operator::If {
-                blockty: BlockType::Empty,
-            },
+            if_(),
             get(DST),
             get(SRC),
             i32_const(CHUNK),
@@ -398,6 +383,12 @@ fn move_chunks<'a>(operator: &Operator<'a>) -> Vec<Operator<'a>> {
 
 fn block<'a>() -> Operator<'a> {
     Operator::Block {
+        blockty: BlockType::Empty,
+    }
+}
+
+fn if_<'a>() -> Operator<'a> {
+    Operator::If {
         blockty: BlockType::Empty,
     }
 }
